@@ -1,0 +1,63 @@
+# `make demo` and `make test` set up everything they need in .venv; nothing else has to be installed by hand.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format schema clean
+
+SEED ?= 0
+VENV := .venv
+BIN := $(VENV)/bin
+INPUTS := pyproject.toml constraints.txt
+
+# Two processes on two cores are faster than two threads each fighting over them.
+TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: $(VENV)/.setup-done  ## the whole path on the village, ending in a win rate and a report (SEED=3 for another seed)
+	@$(BIN)/heed demo seed=$(SEED)
+
+test: $(VENV)/.setup-test-done  ## style, types, layers and every test
+	@$(MAKE) --no-print-directory lint
+	@$(TEST_ENV) $(BIN)/pytest
+
+lint: $(VENV)/.setup-test-done  ## style, types and layers only
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy src
+	@$(BIN)/lint-imports
+
+format: $(VENV)/.setup-test-done  ## write the code in the one agreed style
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+schema: $(VENV)/.setup-done  ## regenerate the help that `heed --help` shows without loading torch
+	@$(BIN)/heed schema --write
+
+clean:  ## remove the environment, caches and builds; runs stay
+	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The first interpreter that really is Python 3.11 or newer makes the environment.
+$(BIN)/python:
+	@for python in python3.11 python3.12 python3.13 python3; do \
+	  if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    "$$python" -m venv $(VENV); exit 0; \
+	  fi; \
+	done; \
+	echo 'Heed needs Python 3.11 or newer: install it, or put it on PATH, and run make again' >&2; exit 1
+
+$(VENV)/.setup-done: $(INPUTS) | $(BIN)/python
+	@echo 'setting up $(VENV) (once)' >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.setup-test-done: $(INPUTS) | $(BIN)/python
+	@echo 'setting up $(VENV) for the tests (once)' >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! command -v chromium >/dev/null; then \
+	  { apt-get update -qq && apt-get install -y -qq chromium; } >/dev/null 2>&1 || true; \
+	fi
+	@touch $(VENV)/.setup-done $@
