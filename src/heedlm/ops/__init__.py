@@ -1,0 +1,1 @@
+"""Pure functions of tensors and numbers; every other package builds on these."""

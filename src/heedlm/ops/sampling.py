@@ -1,0 +1,78 @@
+"""Drawing the next token, with the log-probability of the very distribution it was drawn from."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from heedlm.errors import NotFinite
+from heedlm.ops.masked import widen
+from heedlm.ops.shapes import Float, Int
+
+
+def warp(
+    logits: Float[Tensor, "*B V"], temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0
+) -> Float[Tensor, "*B V"]:
+    """Logits (nats, up to a constant) of the distribution left by temperature, then top-k, then top-p.
+
+    Tokens cut away become -inf. Top-k keeps the k likeliest, and any that tie with the k-th (0: all);
+    top-p keeps the smallest set of likeliest tokens that holds at least `top_p` of the probability left
+    (Holtzman et al. 2020), so always one.
+
+    Raises:
+        ValueError: temperature not positive, top_k negative, or top_p outside (0, 1].
+    """
+    if not temperature > 0:
+        raise ValueError(f"temperature must be positive here, not {temperature}; `sample` takes 0 as greedy")
+    if top_k < 0:
+        raise ValueError(f"top_k must be 0 (off) or more, not {top_k}")
+    if not 0 < top_p <= 1:
+        raise ValueError(f"top_p must be in (0, 1], not {top_p}")
+    wide = widen(logits)
+    # The maximum goes first: dividing large logits by a small temperature would overflow.
+    warped = (wide - wide.amax(-1, keepdim=True)) / temperature
+    if 0 < top_k < warped.shape[-1]:
+        kth = warped.topk(top_k, dim=-1).values[..., -1:]
+        warped = warped.masked_fill(warped < kth, -torch.inf)
+    if top_p < 1:
+        ordered, order = warped.sort(dim=-1, descending=True, stable=True)
+        probs = ordered.softmax(-1)
+        before = probs.cumsum(-1) - probs
+        cut = (before >= top_p).scatter(-1, order, before >= top_p)
+        warped = warped.masked_fill(cut, -torch.inf)
+    return warped
+
+
+def sample(
+    logits: Float[Tensor, "B V"],
+    generator: torch.Generator,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+) -> tuple[Int[Tensor, "B"], Float[Tensor, "B"]]:
+    """One token for each row (B,) and its log-probability (nats) under the warped distribution (B,).
+
+    Temperature 0 is greedy: the likeliest token, whose distribution is a point, hence log-probability 0.
+    One uniform number is drawn from `generator` for each row, whatever the vocabulary, and turned into a token
+    by the inverse of the cumulative distribution; a greedy call draws none.
+
+    Raises:
+        NotFinite: A row's logits contain NaN or +inf, or are all -inf.
+        ValueError: As `warp`, and for a negative temperature.
+    """
+    if not bool(logits.amax(-1).isfinite().all()):
+        raise NotFinite("the model's logits are NaN or infinite; no token can be sampled from them")
+    if temperature == 0:
+        greedy = logits.argmax(-1)
+        return greedy, torch.zeros_like(greedy, dtype=widen(logits).dtype)
+    logps = warp(logits, temperature, top_k, top_p).log_softmax(-1)
+    # float64, because the rounding of a float32 cumulative sum over a large vocabulary would favour tokens.
+    cumulative = logps.double().exp().cumsum(-1)
+    total = cumulative[:, -1:]
+    uniform = torch.rand(
+        (len(logps), 1), generator=generator, device=generator.device, dtype=torch.float64
+    ).to(logps.device)
+    # Strictly under the total, so that the draw never falls on an excluded token at the end.
+    point = torch.minimum(uniform * total, torch.nextafter(total, torch.zeros_like(total)))
+    tokens = torch.searchsorted(cumulative, point, right=True)
+    return tokens.squeeze(-1), logps.gather(-1, tokens).squeeze(-1)
