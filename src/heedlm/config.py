@@ -18,8 +18,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 
 from heedlm.errors import BadInput
 
@@ -36,12 +37,15 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
     positional: ClassVar[str | None] = None
 
-    @field_validator("*", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation in _NUMBERS:
-            raise ValueError("must be a number")
-        return value
+    def _truth_is_no_number(cls, values: Any) -> Any:
+        for key, value in values.items() if isinstance(values, Mapping) else ():
+            if isinstance(value, bool) and key in cls.model_fields:
+                if cls.model_fields[key].annotation in _NUMBERS:
+                    context = {"field": key, "value": value}
+                    raise PydanticCustomError("truth_as_number", "must be a number", context)
+        return values
 
 
 class StageConfig(Config):
@@ -85,7 +89,7 @@ def load(cls: type[C], args: Sequence[str], *, stage: str) -> C:
     for key, value in overrides:
         _set(given, key, _Raw(value))
     layers.add(given, "")
-    return layers.validate()
+    return layers.validate(cls)
 
 
 def from_json(cls: type[C], path: Path) -> C:
@@ -96,7 +100,7 @@ def from_json(cls: type[C], path: Path) -> C:
     """
     layers = _Layers(cls)
     layers.add(*_read_file(str(path), ""))
-    return layers.validate()
+    return layers.validate(cls)
 
 
 def presets(stage: str) -> list[str]:
@@ -336,24 +340,27 @@ class _Layers:
         if info is None:
             return old if isinstance(old, dict) else {}
         default = _default(info)
-        if not isinstance(old, dict):
-            old = default.model_dump() if isinstance(default, Config) else {}
+        table: dict[str, Any] = {}
+        if isinstance(old, dict):
+            table = old
+        elif isinstance(default, Config):
+            table = default.model_dump()
         key = discriminator(info)
         if key is not None and key in value:
             wanted = value[key].text if isinstance(value[key], _Raw) else value[key]
-            earlier = old.get(key)
+            earlier = table.get(key)
             if wanted != (earlier.text if isinstance(earlier, _Raw) else earlier):
                 return {}
-        return old
+        return table
 
-    def validate(self) -> Any:
+    def validate(self, cls: type[C]) -> C:
         """Build the Config; where a word can be read in several ways, take the first that fits."""
         choice: dict[str, int] = {}
         first: dict[str, Any] = {}
         while True:
             plain, open_choices = _plain(self.tree, choice, "")
             try:
-                return self.cls.model_validate(plain)
+                return cls.model_validate(plain)
             except ValidationError as error:
                 faults = [(_where(fault, plain), fault) for fault in error.errors()]
             for at, fault in faults:
@@ -423,7 +430,10 @@ def _where(fault: Any, plain: Mapping[str, Any]) -> str:
     """The dotted key of a fault: pydantic's location without the names of union members."""
     at: list[str] = []
     here: Any = plain
-    *parents, last = fault["loc"] or ("settings",)
+    loc = fault["loc"]
+    if fault["type"] == "truth_as_number":
+        loc = (*loc, fault["ctx"]["field"])
+    *parents, last = loc or ("settings",)
     for part in parents:
         if isinstance(here, Mapping) and part in here:
             at.append(str(part))
@@ -431,13 +441,15 @@ def _where(fault: Any, plain: Mapping[str, Any]) -> str:
         elif isinstance(here, list | tuple) and isinstance(part, int):
             at.append(str(part))
             here = here[part] if part < len(here) else None
-    if fault["type"] == "missing" or not at or isinstance(here, Mapping | list | tuple) and _has(here, last):
+    if fault["type"] == "missing" or not at or _has(here, last):
         at.append(str(last))
     return ".".join(at)
 
 
 def _has(here: Any, part: Any) -> bool:
-    return part in here if isinstance(here, Mapping) else isinstance(part, int)
+    if isinstance(here, Mapping):
+        return part in here
+    return isinstance(here, list | tuple) and isinstance(part, int)
 
 
 def _cuts(at: str) -> Iterator[int]:
