@@ -53,8 +53,8 @@ def sample(
     """One token for each row (B,) and its log-probability (nats) under the warped distribution (B,).
 
     Temperature 0 is greedy: the likeliest token, whose distribution is a point, hence log-probability 0.
-    One uniform number is drawn from `generator` for each row, whatever the vocabulary, and turned into a token
-    by the inverse of the cumulative distribution; a greedy call draws none.
+    One uniform number is drawn from `generator` for each row, whatever the vocabulary, and turned into a
+    token by the inverse of the cumulative distribution; a greedy call draws none.
 
     Raises:
         NotFinite: A row's logits contain NaN or +inf, or are all -inf.
