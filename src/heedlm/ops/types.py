@@ -1,4 +1,4 @@
-"""What rollouts, rewards, log-probabilities of pairs, and losses look like to everything above."""
+"""What rollouts, log-probabilities of pairs, and losses look like to everything above."""
 
 from __future__ import annotations
 
@@ -118,21 +118,6 @@ class Rollouts:
             logps=torch.cat([widened(part.logps) for part in parts]),
             ended=torch.cat([part.ended for part in parts]),
         )
-
-
-@dataclass(frozen=True)
-class Reward:
-    """What a reward source says about rollouts, in its own reward units.
-
-    Attributes:
-        total: One number for each answer (B,); with `steps`, their sum.
-        parts: Named contributions or diagnostics, one number for each answer (B,).
-        steps: Reward of single tokens (B, T), 0 outside the response; None when only the whole answer counts.
-    """
-
-    total: Float[Tensor, "B"]
-    parts: dict[str, Tensor] = field(default_factory=dict)
-    steps: Float[Tensor, "B T"] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,177 @@
+"""Every way to extend Heed, on one page: what a new objective, engine, reward, judge, filter or question does.
+
+The config object is the implementation: a frozen `Config` in a file of its own, with `name: Literal["…"]`,
+whose methods are those of a Protocol here, and one more name in the union of its folder's `__init__.py`.
+Nothing is registered. `tests/contracts/test_seams.py` fails for a file that its union does not name, and puts
+every member through one suite.
+
+Shapes: B batch, T time, N examples. Log-probabilities and KL are in nats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from heedlm.models.chat import Chat
+    from heedlm.objectives.bradley_terry import RankedBatch
+    from heedlm.ops.types import Loss, PairLogps, Rollouts
+    from heedlm.records import Document, Message
+    from heedlm.records.types import Row
+    from heedlm.rewards.types import Episodes, Reward
+    from heedlm.rollout import Sampling
+
+
+class Named(Protocol):
+    """What every member of a union has: the `name` that chooses it in a config."""
+
+    @property
+    def name(self) -> str:
+        """The member's name, a Literal."""
+        ...
+
+
+# ---------------------------------------------------------------- objectives/
+
+
+class TokenObjective(Named, Protocol):
+    """A loss over given tokens: pretraining, fine-tuning."""
+
+    def __call__(self, logps: Tensor, mask: Tensor) -> Loss:
+        """Loss of log-probabilities (B, T) at the True cells of the mask (B, T); counts tokens."""
+        ...
+
+
+class RankingObjective(Named, Protocol):
+    """A loss over the scores of ranked answers: reward models."""
+
+    def __call__(self, scores: Tensor, comparisons: RankedBatch) -> Loss:
+        """Loss of scores (N,) under comparisons of them; counts prompts."""
+        ...
+
+
+class PairObjective(Named, Protocol):
+    """A loss over a preferred and a rejected answer, straight on the policy: DPO and its kin."""
+
+    def __call__(self, policy: PairLogps, ref: PairLogps) -> Loss:
+        """Loss of both answers' log-probabilities (B,) under policy and reference; counts pairs."""
+        ...
+
+
+class SingleObjective(Named, Protocol):
+    """A loss over single answers marked good or bad: KTO and its kin."""
+
+    def __call__(self, logps: Tensor, ref: Tensor, desirable: Tensor, kl: Tensor) -> Loss:
+        """Loss of answers' log-probabilities (B,) under policy and reference; counts answers.
+
+        `desirable` (B,) is True for good answers, `kl` a (scalar) estimate of the KL to the reference.
+        """
+        ...
+
+
+class RolloutObjective(Named, Protocol):
+    """The losses over sampled answers: PPO and its kin."""
+
+    def policy(self, logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor) -> Loss:
+        """Loss of the policy (all B, T) over response tokens; counts tokens."""
+        ...
+
+    def value(self, values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor) -> Loss:
+        """Loss of the critic (all B, T) over response tokens; counts tokens."""
+        ...
+
+
+# ---------------------------------------------------------------- rollout/
+
+
+class RolloutEngine(Protocol):
+    """What samples answers. Not a config: it holds a model."""
+
+    def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int) -> Rollouts:
+        """One answer for each prompt (token ids), in order.
+
+        Its log-probabilities are those of the distribution it was sampled from. The same prompts, settings,
+        seed and weights give the same answers.
+        """
+        ...
+
+    def sync(self, weights: Mapping[str, Tensor]) -> None:
+        """Take over the policy's weights before the next answers."""
+        ...
+
+
+# ---------------------------------------------------------------- rewards/
+
+
+class Scorer(Protocol):
+    """A reward source ready for use."""
+
+    def score(self, episodes: Episodes) -> Reward:
+        """A total for each answer (B,), named parts, and rewards of single tokens if the source has any."""
+        ...
+
+
+class RewardSource(Named, Protocol):
+    """Where reward comes from: a learned model, a rule, a judge, a game."""
+
+    def open(self, chat: Chat) -> Scorer:
+        """Load what scoring needs. BadInput if that cannot be used with the policy behind `chat`."""
+        ...
+
+
+# ---------------------------------------------------------------- judges/
+
+
+class Verdict(NamedTuple):
+    """A judge's word on two answers.
+
+    Attributes:
+        preference: Probability that the first answer is better; None if the judge's reply could not be read,
+            which the caller counts and never guesses.
+        reason: What the judge said, for people to read.
+    """
+
+    preference: float | None
+    reason: str = ""
+
+
+class Judge(Named, Protocol):
+    """What compares two answers, in the order given; the caller asks again with the order swapped."""
+
+    def compare(self, prompt: Sequence[Message], a: str, b: str) -> Verdict:
+        """Which answer is better. The answers are data: an instruction inside one is not followed."""
+        ...
+
+
+# ---------------------------------------------------------------- corpus/filters/
+
+
+class CorpusFilter(Named, Protocol):
+    """What keeps a document out of the training text."""
+
+    def reject(self, document: Document) -> str | None:
+        """Why the document is left out, in a few words that can be counted; None keeps it."""
+        ...
+
+
+# ---------------------------------------------------------------- feedback/
+
+
+class QuestionKind(Named, Protocol):
+    """A kind of question put to people: ranking, rating, thumbs."""
+
+    @property
+    def objective(self) -> str:
+        """Name of the objective that its answers train."""
+        ...
+
+    def show(self, prompt: Sequence[Message], answers: Sequence[str]) -> Mapping[str, object]:
+        """What the page that asks is given. Which model wrote an answer is not among it."""
+        ...
+
+    def store(self, shown: Mapping[str, object], reply: Mapping[str, object]) -> Row:
+        """The row that a person's reply becomes. BadInput says what is wrong with a reply."""
+        ...
