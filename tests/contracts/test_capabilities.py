@@ -1,4 +1,4 @@
-"""docs/capabilities.md answers for every id from 1 to 90: a test or result that exists, or "not built yet"."""
+"""docs/capabilities.md answers for ids 1 to 90: a test or result that exists, or "not built yet"."""
 
 import re
 from pathlib import Path

@@ -32,7 +32,7 @@ def test_every_contract_is_kept():
 
 def test_an_import_upwards_is_caught(tmp_path):
     package = tmp_path / "heedlm"
-    for name in ("ops", "objectives", "stages", "models", "corpus", "village", "runs", "progress", "records"):
+    for name in ("ops", "objectives", "stages", "models", "village", "runs", "progress", "records"):
         (package / name).mkdir(parents=True)
         (package / name / "__init__.py").touch()
     (package / "__init__.py").touch()

@@ -1,4 +1,4 @@
-"""Help, configuration, data and pages must not wait for torch: each is imported alone and torch is looked for."""
+"""Help, configuration, data and pages must not wait for torch: imported alone, they do not load it."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def exists(name: str) -> bool:
 
 
 def look(module: str) -> dict[str, list[str]]:
-    """Import a module and everything below it in a fresh interpreter; say which heavy libraries came along."""
+    """Import a module and all below it in a fresh interpreter; say which heavy libraries came along."""
     result = subprocess.run(
         [sys.executable, "-c", LOOK, module, *HEAVY],
         capture_output=True,
