@@ -2,7 +2,8 @@
 
 from heedlm.runs import checkpoints
 from heedlm.runs.fingerprints import Input, find_data, find_model, fingerprint
-from heedlm.runs.run import InputInfo, OutputInfo, Run, RunInfo, peak_mib
+from heedlm.runs.info import InputInfo, OutputInfo, RunInfo, peak_mib
+from heedlm.runs.run import Run
 from heedlm.runs.signals import interrupted, stop_requested
 
 __all__ = [

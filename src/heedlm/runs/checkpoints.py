@@ -144,8 +144,8 @@ def _move_into_place(temporary: Path, final: Path) -> None:
     """Rename into place; one of the same step is kept aside until the new one stands."""
     aside = final.with_name(f".old-{final.name}")
     if final.exists():
-        os.rename(final, aside)
-    os.rename(temporary, final)
+        final.rename(aside)
+    temporary.rename(final)
     flush_folder(final.parent)
     shutil.rmtree(aside, ignore_errors=True)
 
@@ -163,7 +163,7 @@ def _restore_replaced(folder: Path) -> None:
         if final.exists():
             shutil.rmtree(aside, ignore_errors=True)
         else:
-            os.rename(aside, final)
+            aside.rename(final)
 
 
 def _retire(folder: Path, just_saved: Path, keep_last: int, budget_bytes: int | None) -> None:

@@ -60,7 +60,7 @@ def outputs_fingerprint(outputs: Iterable[str]) -> str:
 
 def folder_files(folder: Path) -> list[Path]:
     """All files below a folder in a fixed order, without hidden ones."""
-    found = []
+    found: list[Path] = []
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found.extend(Path(parent) / name for name in files if not name.startswith("."))
@@ -134,7 +134,7 @@ def _output(run: Path, role: str) -> Path:
     if role not in outputs:
         has = f"it has: {', '.join(sorted(outputs))}" if outputs else "it has no outputs yet"
         raise BadInput(f"{run}: has no output {role!r} (status {info.get('status')}); {has}")
-    path = run / outputs[role]["path"]
+    path = run / str(outputs[role]["path"])
     if not path.exists():
         raise BadInput(f"{path}: is gone, though {run}/run.json lists it; run its stage again")
     if fingerprint(path) != outputs[role]["fingerprint"]:

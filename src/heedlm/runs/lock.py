@@ -11,7 +11,6 @@ from typing import ClassVar
 class Lock:
     """An advisory lock on a run directory; within one process it may be taken over."""
 
-    NAMES: ClassVar[frozenset[str]] = frozenset({".lock"})
     _ours: ClassVar[dict[Path, int]] = {}
 
     def __init__(self, path: Path) -> None:

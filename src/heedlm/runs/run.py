@@ -2,95 +2,36 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import math
 import os
-import platform
 import re
-import resource
-import shutil
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Literal
+from typing import IO, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
-from heedlm import __version__
 from heedlm.config import StageConfig, config_hash, to_toml
 from heedlm.errors import BadInput, HeedError, Interrupted
 from heedlm.runs import signals
 from heedlm.runs.files import flush_to_disk, keep_lines, read_lines, write_json, write_whole
-from heedlm.runs.fingerprints import (
-    Input,
-    check_unchanged,
-    fingerprint,
-    outputs_fingerprint,
-    run_json,
-    run_of,
+from heedlm.runs.fingerprints import Input, check_unchanged, fingerprint, run_json, run_of
+from heedlm.runs.info import (
+    OutputInfo,
+    RunInfo,
+    Status,
+    git_version,
+    input_info,
+    machine,
+    now,
+    peak_mib,
+    versions,
 )
 from heedlm.runs.lock import Lock
-
-Status = Literal["running", "complete", "failed", "interrupted"]
-_LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pydantic")
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class InputInfo(_Part):
-    """One input as `run.json` keeps it."""
-
-    role: str
-    path: str  # as the user wrote it
-    from_run: str  # relative to the run directory, so that a tree of runs may be moved
-    fingerprint: str
-    run: str | None = None  # "stage/name" of the run that made it
-
-    def locate(self, run: Path) -> Path:
-        """Where the input lies now."""
-        near = Path(os.path.normpath(run / self.from_run))
-        return near if near.exists() or not Path(self.path).exists() else Path(self.path)
-
-
-class OutputInfo(_Part):
-    """One output as `run.json` keeps it; the path is relative to the run directory."""
-
-    role: str
-    path: str
-    fingerprint: str
-    rows: int | None = None
-
-
-class RunInfo(_Part):
-    """The content of `run.json`."""
-
-    format: int = 1
-    stage: str
-    name: str
-    status: Status
-    reason: str | None = None
-    argv: list[str]
-    seed: int
-    config_hash: str
-    started: str
-    finished: str | None = None
-    seconds: float = 0.0
-    peak_mib: float | None = None
-    resumed: list[int] = []
-    versions: dict[str, str]
-    platform: dict[str, str | int | None]
-    git: str | None = None
-    inputs: list[InputInfo] = []
-    outputs: list[OutputInfo] = []
-    results: dict[str, Any] = {}
 
 
 class Run:
@@ -138,11 +79,11 @@ class Run:
             argv=list(sys.argv if argv is None else argv),
             seed=config.seed,
             config_hash=digest,
-            started=_now(),
-            versions=_versions(),
-            platform=_platform(),
-            git=_git_version(),
-            inputs=[_input_info(i, p, path) for i, p in zip(inputs, prints, strict=True)],
+            started=now(),
+            versions=versions(),
+            platform=machine(),
+            git=git_version(),
+            inputs=[input_info(i, p, path) for i, p in zip(inputs, prints, strict=True)],
         )
         run = cls(path, info, lock)
         run._save()
@@ -247,7 +188,7 @@ class Run:
             file.close()
         self._files.clear()
         self.info.status, self.info.reason = status, reason
-        self.info.finished = _now()
+        self.info.finished = now()
         self.info.seconds = round(self._elapsed(), 3)
         self.info.peak_mib = peak_mib()
         self._save()
@@ -307,12 +248,6 @@ def default_name(stage: str, inputs: Sequence[Input]) -> str:
     return re.sub(r"[^\w.-]+", "-", stem).strip("-.") or stage
 
 
-def peak_mib() -> float:
-    """The most memory this process has held so far, in MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (1024 * 1024 if sys.platform == "darwin" else 1024), 1)
-
-
 def _claim(path: Path) -> Lock:
     """Make the run's directory ours, or say why it cannot be."""
     if (path / "run.json").exists():
@@ -329,58 +264,9 @@ def _claim(path: Path) -> Lock:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"{path}: cannot be created ({error.strerror}); give another out=") from None
-    if any(item.name not in Lock.NAMES for item in path.iterdir()):
-        if any((path / name).exists() for name in ("config.json", "metrics.jsonl", "checkpoints", "model")):
-            raise BadInput(f"{path}: holds files but no run.json; remove it or give another name=")
-        shutil.rmtree(path)
-        path.mkdir()
+    if any(not item.name.startswith(".") for item in path.iterdir()):
+        raise BadInput(f"{path}: holds files but no run.json; remove it or give another name=")
     lock = Lock.take(path)
     if lock is None:
         raise BadInput(f"{path}: is being started by another process; give another name=")
     return lock
-
-
-def _input_info(item: Input, print_: str, run: Path) -> InputInfo:
-    path = Path(item.path)
-    maker = run_of(path)
-    return InputInfo(
-        role=item.role,
-        path=str(path),
-        from_run=os.path.relpath(path.absolute(), run.absolute()),
-        fingerprint=print_,
-        run=f"{maker.parent.name}/{maker.name}" if maker else None,
-    )
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version(), "heedlm": __version__}
-    for library in _LIBRARIES:
-        try:
-            versions[library] = importlib.metadata.version(library)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
-
-
-def _platform() -> dict[str, str | int | None]:
-    return {
-        "system": platform.platform(),
-        "machine": platform.machine(),
-        "cpus": os.cpu_count(),
-        "host": socket.gethostname(),
-        "process": os.getpid(),
-    }
-
-
-def _git_version() -> str | None:
-    """Commit of the repository one works in, "-dirty" if files differ from it."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return answer.stdout.strip() or None if answer.returncode == 0 else None
