@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from heedlm.records.faults import BadRow, RowFault, fault
+from heedlm.records.formats import FORMATS, Format
+from heedlm.records.reading import Rows, detect, detect_kind, read
 from heedlm.records.types import (
     Answer,
     Answers,
@@ -22,6 +25,29 @@ from heedlm.records.types import (
 from heedlm.records.writing import write
 
 __all__ = [
-    "Answer", "Answers", "Comparison", "Criterion", "Demonstration", "Document", "Message", "Meta", "Prompt",
-    "Rating", "Role", "Row", "Strength", "Thumb", "content_id", "write",
-]  # fmt: skip
+    "FORMATS",
+    "Answer",
+    "Answers",
+    "BadRow",
+    "Comparison",
+    "Criterion",
+    "Demonstration",
+    "Document",
+    "Format",
+    "Message",
+    "Meta",
+    "Prompt",
+    "Rating",
+    "Role",
+    "Row",
+    "RowFault",
+    "Rows",
+    "Strength",
+    "Thumb",
+    "content_id",
+    "detect",
+    "detect_kind",
+    "fault",
+    "read",
+    "write",
+]

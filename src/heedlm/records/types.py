@@ -1,4 +1,4 @@
-"""The rows that stages hand to each other: documents, prompts, demonstrations, answers and people's judgements.
+"""The rows that stages hand to each other: documents, prompts, demonstrations, answers and judgements.
 
 Every type is frozen and refuses unknown fields. A type refuses what has no meaning (roles out of order,
 two answers and three ranks); what has a meaning but teaches nothing (an empty answer, a chosen answer equal
@@ -101,7 +101,7 @@ class Row(_Frozen):
     @model_validator(mode="after")
     def _fill_id(self) -> Self:
         if not self.id:
-            # Not through model_copy: `id` stays out of model_fields_set, which tells given ids from made ones.
+            # Past pydantic, so that `id` stays out of model_fields_set, which tells given ids from made ones.
             object.__setattr__(self, "id", content_id(type(self).__name__, *self.content()))
         return self
 

@@ -30,7 +30,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
                 yield raw
             raw.flush()
             os.fsync(raw.fileno())
-        os.replace(part, path)
+        part.replace(path)
     except OSError as error:
         raise BadInput(f"{path} cannot be written ({error.strerror or error}): name another place") from error
     finally:
