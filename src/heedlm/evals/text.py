@@ -19,7 +19,8 @@ _UNIT = re.compile(rf"[{_CJK}]|[^\W_{_CJK}]+(?:['’][^\W_{_CJK}]+)*|[^\w\s]|_")
 
 _LIST_LINE = re.compile(r"^\s*(?:[-*•]|\(?\d{1,2}[.)、]|[一二三四五六七八九十]{1,3}、)\s*\S", re.MULTILINE)
 _CLOSING = re.compile(
-    r"[.!?。！？;；\n]\s*(?:(?:overall|in conclusion|in summary|to sum up)\b|总之|综上所述|总的来说|总而言之)",
+    r"[.!?。！？;；\n]\s*"
+    r"(?:(?:overall|in conclusion|in summary|to sum up)\b|总之|综上所述|总的来说|总而言之)",
     re.I,
 )
 _APOLOGY = re.compile(
@@ -76,8 +77,8 @@ def symptoms(text: str) -> dict[str, float]:
     """The symptoms of over-optimisation in one answer (METHODS §7.2).
 
     `list` (≥ 2 list lines), `closing` (a later sentence opens with "overall", "in conclusion"), `as_an_ai`
-    (among the first 60 characters), `refusal`, `please` (as its last word) and `questions` (three question marks in
-    a row) are 0 or 1; `apologies` and `hedges` are counts per 100 units.
+    (among the first 60 characters), `refusal`, `please` (as its last word) and `questions` (three question
+    marks in a row) are 0 or 1; `apologies` and `hedges` are counts per 100 units.
     """
     length = max(1, len(units(text)))
     return {

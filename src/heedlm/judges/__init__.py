@@ -1,0 +1,24 @@
+"""Judges: what compares two answers. Adding one takes a file here and its name in the union below."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from heedlm.judges.local import Local
+from heedlm.judges.orders import BothOrders, both_orders, clamp, option_probability
+from heedlm.judges.scripted import Scripted
+
+
+def _from_text(value: Any) -> Any:
+    """A plain string is the path of a local model."""
+    return {"name": "local", "path": value} if isinstance(value, str) else value
+
+
+Judge = Annotated[
+    Annotated[Local | Scripted, Field(discriminator="name")],
+    BeforeValidator(_from_text),
+]
+
+__all__ = ["BothOrders", "Judge", "Local", "Scripted", "both_orders", "clamp", "option_probability"]
