@@ -19,8 +19,11 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 # Annotations such as Float[Tensor, "B T"] become run-time checks in these packages (see heedlm.ops.shapes).
-# Nothing of them has been imported yet, which the hook needs.
-install_import_hook(["heedlm.ops", "heedlm.objectives"], "beartype.beartype")
+# Nothing of them has been imported yet, which the hook needs. The tower lets an int do for a float, as mypy does.
+install_import_hook(
+    ["heedlm.ops", "heedlm.objectives"],
+    "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
+)
 
 # A loaded machine is slow now and then; that is no fault of the code. The same examples on every run.
 settings.register_profile("heed", deadline=None, derandomize=True, max_examples=50)

@@ -1,4 +1,4 @@
-"""Every way to extend Heed, on one page: what a new objective, engine, reward, judge, filter or question does.
+"""Every way to extend Heed, on one page: objectives, engines, rewards, judges, filters, question kinds.
 
 The config object is the implementation: a frozen `Config` in a file of its own, with `name: Literal["…"]`,
 whose methods are those of a Protocol here, and one more name in the union of its folder's `__init__.py`.

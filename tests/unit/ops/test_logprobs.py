@@ -1,0 +1,88 @@
+"""Log-probabilities and entropies against definitions written out."""
+
+import math
+
+import pytest
+import torch
+
+from heedlm.ops.logprobs import entropy, token_logps
+
+
+def test_each_logp_belongs_to_its_own_token(f64, near):
+    # Position 0 predicts token 1 with odds 1 : 2 : 5, position 1 predicts token 2 with odds 1 : 1 : 2.
+    logits = f64([[0.0, math.log(2), math.log(5)], [0.0, 0.0, math.log(2)], [9.0, -9.0, 3.0]])
+    near(token_logps(logits, torch.tensor([[1, 2, 0]])), [[0.0, math.log(5 / 8), math.log(1 / 4)]])
+
+
+def test_temperature_divides_the_logits(f64, near):
+    # At temperature 0.5 the odds 1 : 2 : 5 are squared: 1 : 4 : 25 of 30.
+    logits = f64([[0.0, math.log(2), math.log(5)], [0.0, 0.0, 0.0]])
+    near(token_logps(logits, torch.tensor([[0, 1]]), 0.5), [[0.0, math.log(4 / 30)]])
+
+
+def test_equals_a_full_log_softmax(near):
+    torch.manual_seed(0)
+    logits, tokens = 5 * torch.randn(3, 7, 11, dtype=torch.float64), torch.randint(0, 11, (3, 7))
+    plain = torch.zeros(3, 7, dtype=torch.float64)
+    for b in range(3):
+        for t in range(1, 7):
+            plain[b, t] = torch.log_softmax(logits[b, t - 1] / 0.7, -1)[tokens[b, t]]
+    near(token_logps(logits, tokens, 0.7), plain, tol=1e-12)
+
+
+def test_gradient_is_that_of_the_definition():
+    torch.manual_seed(1)
+    logits = torch.randn(2, 4, 5, dtype=torch.float64, requires_grad=True)
+    tokens = torch.randint(0, 5, (2, 4))
+    assert torch.autograd.gradcheck(lambda x: token_logps(x, tokens, 0.8), (logits,))
+    assert torch.autograd.gradcheck(lambda x: entropy(x, 0.8), (logits,))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_low_precision_logits_are_summed_in_float32(dtype, near):
+    torch.manual_seed(2)
+    logits, tokens = (3 * torch.randn(2, 5, 50)).to(dtype), torch.randint(0, 50, (2, 5))
+    found = token_logps(logits, tokens)
+    assert found.dtype == torch.float32
+    near(found, token_logps(logits.double(), tokens), tol=1e-5)
+
+
+def test_low_precision_gradient_has_the_logits_type():
+    logits = torch.randn(2, 3, 4, dtype=torch.bfloat16, requires_grad=True)
+    token_logps(logits, torch.zeros(2, 3, dtype=torch.long)).sum().backward()
+    assert logits.grad is not None
+    assert logits.grad.dtype == torch.bfloat16
+    assert logits.grad[:, -1].eq(0).all()  # the last position predicts nothing
+
+
+def test_no_gradient_and_no_error_where_none_is_wanted():
+    with torch.no_grad():
+        assert not token_logps(torch.randn(1, 3, 4), torch.zeros(1, 3, dtype=torch.long)).requires_grad
+
+
+def test_one_token_has_no_logp(near):
+    near(token_logps(torch.randn(2, 1, 4), torch.zeros(2, 1, dtype=torch.long)), torch.zeros(2, 1))
+    near(entropy(torch.randn(2, 1, 4)), torch.zeros(2, 1))
+
+
+def test_entropy_is_aligned_with_the_token_it_was_drawn_for(f64, near):
+    # Odds 1 : 1 : 2 → ½·log 2 + ½·log 4; uniform over 3 → log 3.
+    logits = f64([[0.0, 0.0, math.log(2)], [7.0, 7.0, 7.0], [1.0, 2.0, 3.0]])
+    near(entropy(logits), [[0.0, 0.25 * math.log(4) * 2 + 0.5 * math.log(2), math.log(3)]])
+
+
+def test_excluded_tokens_add_no_entropy_and_no_nan(f64, near):
+    logits = f64([[0.0, -math.inf, 0.0], [0.0, 0.0, 0.0]]).requires_grad_()
+    spread = entropy(logits)
+    near(spread, [[0.0, math.log(2)]])
+    spread.sum().backward()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan])
+def test_a_temperature_without_log_probabilities_is_refused(temperature):
+    with pytest.raises(ValueError, match="temperature must be positive"):
+        token_logps(torch.zeros(1, 2, 3), torch.zeros(1, 2, dtype=torch.long), temperature)
+    with pytest.raises(ValueError, match="temperature must be positive"):
+        entropy(torch.zeros(1, 2, 3), temperature)

@@ -1,0 +1,140 @@
+"""Sampling: what warping keeps, and that frequencies are those of theory."""
+
+import math
+
+import pytest
+import torch
+
+from heedlm.errors import NotFinite
+from heedlm.ops.sampling import sample, warp
+
+PROBS = [0.4, 0.25, 0.15, 0.1, 0.06, 0.04]
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def theory(temperature, top_k, top_p):
+    """Probabilities left, computed with lists: powers, the k likeliest, the smallest set of mass p."""
+    weights = [p ** (1 / temperature) for p in PROBS]  # PROBS falls, so the likeliest come first
+    if top_k:
+        weights = weights[:top_k]
+    total, kept, mass = sum(weights), [], 0.0
+    for weight in weights:
+        if mass >= top_p:
+            break
+        kept.append(weight)
+        mass += weight / total
+    return [w / sum(kept) for w in kept] + [0.0] * (len(PROBS) - len(kept))
+
+
+SETTINGS = [
+    (1.0, 0, 1.0), (0.5, 0, 1.0), (2.0, 0, 1.0), (1.0, 3, 1.0), (1.0, 1, 1.0), (1.0, 99, 1.0),
+    (1.0, 0, 0.7), (1.0, 0, 0.39), (1.0, 0, 0.95), (0.7, 4, 0.8), (1.5, 5, 0.9), (1.0, 2, 0.5),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("temperature", "top_k", "top_p"), SETTINGS)
+def test_warped_probabilities_are_those_of_theory(temperature, top_k, top_p, near):
+    shuffle = torch.tensor([3, 0, 5, 1, 4, 2])
+    logits = torch.tensor(PROBS, dtype=torch.float64).log()[shuffle]
+    found = warp(logits, temperature, top_k, top_p).softmax(-1)
+    near(found, torch.tensor(theory(temperature, top_k, top_p))[shuffle], tol=1e-6)
+
+
+@pytest.mark.parametrize(("temperature", "top_k", "top_p"), SETTINGS)
+def test_frequencies_are_those_of_theory(temperature, top_k, top_p):
+    draws = 20_000
+    logits = torch.tensor(PROBS).log().expand(draws, -1)
+    tokens, logps = sample(logits, generator(7), temperature, top_k, top_p)
+    expected = draws * torch.tensor(theory(temperature, top_k, top_p), dtype=torch.float64)
+    counts = torch.bincount(tokens, minlength=len(PROBS)).double()
+    assert counts[expected == 0].sum() == 0
+    kept = expected > 0
+    statistic = ((counts - expected)[kept].square() / expected[kept]).sum()
+    freedom = torch.tensor((int(kept.sum()) - 1) / 2, dtype=torch.float64)
+    # The chi-square tail is Q(freedom/2, statistic/2). A single token left must simply be drawn always.
+    assert (statistic == 0) if freedom == 0 else torch.special.gammaincc(freedom, statistic / 2) > 0.01
+    wanted = (expected / draws).log()[tokens]
+    torch.testing.assert_close(logps.double(), wanted, atol=1e-5, rtol=0)
+
+
+def test_the_chi_square_test_sees_a_wrong_temperature():
+    """The same statistic, sampling at 1.0 where theory says 1.1: the test above is able to fail."""
+    draws = 20_000
+    tokens, _ = sample(torch.tensor(PROBS).log().expand(draws, -1), generator(7), 1.0)
+    expected = draws * torch.tensor(theory(1.1, 0, 1.0), dtype=torch.float64)
+    statistic = ((torch.bincount(tokens, minlength=6) - expected).square() / expected).sum()
+    assert torch.special.gammaincc(torch.tensor(2.5, dtype=torch.float64), statistic / 2) < 0.01
+
+
+def test_the_seed_decides():
+    logits = torch.randn(64, 40, generator=generator(1))
+    first, again = sample(logits, generator(3)), sample(logits, generator(3))
+    assert first[0].equal(again[0])
+    assert first[1].equal(again[1])
+    assert not first[0].equal(sample(logits, generator(4))[0])
+
+
+def test_one_number_is_drawn_for_each_row_whatever_the_vocabulary():
+    """So rows that leave a batch at its end do not change what the rows before them draw."""
+    logits = torch.randn(8, 30, generator=generator(1))
+    assert sample(logits[:5], generator(3))[0].equal(sample(logits, generator(3))[0][:5])
+    used, plain = generator(3), generator(3)
+    sample(logits, used, 0.5, 7, 0.9)
+    torch.rand((8, 1), generator=plain, dtype=torch.float64)
+    assert used.get_state().equal(plain.get_state())
+
+
+def test_temperature_zero_is_greedy_and_certain(near):
+    logits = torch.tensor([[0.0, 3.0, 1.0], [5.0, -1.0, 5.1]])
+    untouched = generator(0)
+    tokens, logps = sample(logits, untouched, 0.0)
+    assert tokens.tolist() == [1, 2]
+    near(logps, [0.0, 0.0])
+    assert untouched.get_state().equal(generator(0).get_state())
+
+
+@pytest.mark.parametrize("temperature", [1e-6, 1e-30])
+def test_a_tiny_temperature_is_greedy_too(temperature, near):
+    tokens, logps = sample(torch.tensor([[80.0, 3.0, 79.0]]), generator(), temperature)
+    assert tokens.tolist() == [0]
+    near(logps, [0.0])
+
+
+def test_a_token_that_ties_with_the_kth_stays(near):
+    near(warp(torch.zeros(4), top_k=2).softmax(-1), [0.25] * 4)
+    near(warp(torch.tensor([1.0, 0.0, 0.0, -1.0]), top_k=2).isfinite().double(), [1.0, 1.0, 1.0, 0.0])
+
+
+def test_top_p_keeps_one_token_however_small_it_is(near):
+    near(warp(torch.tensor([0.0, 2.0, 1.0]), top_p=1e-9).softmax(-1), [0.0, 1.0, 0.0])
+
+
+def test_an_excluded_token_is_never_drawn():
+    logits = torch.full((4000, 5), -torch.inf)
+    logits[:, 1:3] = 0.0
+    tokens, logps = sample(logits, generator(5))
+    assert set(tokens.tolist()) == {1, 2}
+    torch.testing.assert_close(logps, torch.full((4000,), math.log(0.5)))
+
+
+def test_low_precision_logits_are_widened():
+    assert warp(torch.zeros(3, dtype=torch.bfloat16)).dtype == torch.float32
+    assert sample(torch.zeros(2, 3, dtype=torch.bfloat16), generator(), 0.0)[1].dtype == torch.float32
+
+
+@pytest.mark.parametrize("row", [[0.0, math.nan], [0.0, math.inf], [-math.inf, -math.inf]])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_broken_logits_never_become_a_token(row, temperature):
+    with pytest.raises(NotFinite):
+        sample(torch.tensor([[0.0, 1.0], row]), generator(), temperature)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"temperature": 0.0}, {"temperature": -1.0}, {"top_k": -1}, {"top_p": 0.0}, {"top_p": 1.1}]
+)
+def test_settings_without_meaning_are_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        warp(torch.zeros(3), **wrong)
