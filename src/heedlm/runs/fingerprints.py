@@ -21,7 +21,7 @@ class Input:
     """Something a stage reads: what it is for, and the file, folder, run or hub name that holds it."""
 
     role: str
-    path: Path
+    path: str | Path
 
 
 def file_hash(path: Path) -> str:
@@ -30,7 +30,7 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def fingerprint(path: Path, role: str | None = None) -> str:
+def fingerprint(path: str | Path, role: str | None = None) -> str:
     """A hash of the content behind a path.
 
     A file counts by its bytes, a folder by the names and bytes of its files (hidden ones aside), a run by
@@ -89,7 +89,7 @@ def run_json(run: Path) -> dict[str, Any]:
     return info
 
 
-def run_of(path: Path) -> Path | None:
+def run_of(path: str | Path) -> Path | None:
     """The run that a path is or lies in."""
     path = Path(path).absolute()
     return next((folder for folder in (path, *path.parents) if (folder / "run.json").is_file()), None)
@@ -112,6 +112,14 @@ def find_data(path: str | Path, role: str) -> Path:
     return _output(path, role)
 
 
+def has_data(path: str | Path, role: str) -> bool:
+    """Whether the path is a run with an output of this role."""
+    path = Path(path)
+    if not (path / "run.json").is_file():
+        return False
+    return any(item["role"] == role for item in run_json(path).get("outputs", []))
+
+
 def find_model(path: str | Path) -> Path:
     """The model meant by a path: a run's model, a folder in Hugging Face layout, or a name on the hub.
 
@@ -120,7 +128,9 @@ def find_model(path: str | Path) -> Path:
     """
     path = Path(path)
     if (path / "run.json").is_file():
-        return _output(path, "model")
+        return _output(
+            path, next((role for role in ("model", "reward_model") if has_data(path, role)), "model")
+        )
     if (path / "config.json").is_file() or is_hub_name(path):
         return path
     if not path.exists():

@@ -8,7 +8,8 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -32,6 +33,9 @@ from heedlm.runs.info import (
     versions,
 )
 from heedlm.runs.lock import Lock
+
+
+_resumed: Path | None = None
 
 
 class Run:
@@ -67,10 +71,14 @@ class Run:
 
         Raises:
             BadInput: If an input is missing, or the same settings and inputs have been run before.
+
+        Within `resuming(run)` that run is taken up instead.
         """
         prints = [fingerprint(item.path, item.role) for item in inputs]
         digest = config_hash(config, [stage, *(f"{i.role}={p}" for i, p in zip(inputs, prints, strict=True))])
         path = config.out / stage / f"{config.name or default_name(stage, inputs)}-{digest[:6]}"
+        if _resumed is not None:
+            return cls._continue(_resumed, digest)
         lock = _claim(path)
         info = RunInfo(
             stage=stage,
@@ -128,12 +136,11 @@ class Run:
         check_unchanged(run.path, run.info.inputs)
         run._lock = lock
         newest = checkpoints.newest(run)
-        step = checkpoints.step_of(newest) if newest else None
-        for name in ("metrics.jsonl", "samples.jsonl"):
-            keep_lines(run.path / name, lambda row: step is not None and row.get("step", 0) <= step)
+        step = checkpoints.step_of(newest) if newest else 0
+        run.truncate_metrics(step)
         run.info.status, run.info.reason, run.info.finished = "running", None, None
         run.info.outputs = []
-        run.info.resumed.append(step or 0)
+        run.info.resumed.append(step)
         run._save()
         return run
 
@@ -155,6 +162,12 @@ class Run:
         """Append samples of this step, one line each."""
         for row in rows:
             self._append("samples.jsonl", {"step": step, **row})
+
+    def truncate_metrics(self, step: int) -> None:
+        """Drop the numbers and samples of later steps, all of them at step 0, and lines torn by a crash."""
+        self._close_files()
+        for name in ("metrics.jsonl", "samples.jsonl"):
+            keep_lines(self.path / name, lambda row: 0 < step >= int(row.get("step", 0)))
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """All lines of numbers, NaN and infinities as numbers again; a torn last line is left out."""
@@ -184,9 +197,7 @@ class Run:
 
     def finish(self, status: Status = "complete", reason: str | None = None) -> None:
         """Close the run: times, peak memory, and last of all its status."""
-        for file in self._files.values():
-            file.close()
-        self._files.clear()
+        self._close_files()
         self.info.status, self.info.reason = status, reason
         self.info.finished = now()
         self.info.seconds = round(self._elapsed(), 3)
@@ -221,6 +232,17 @@ class Run:
         else:
             self.fail(str(error) if isinstance(error, HeedError) else f"{type(error).__name__}: {error}")
 
+    @classmethod
+    def _continue(cls, path: Path, digest: str) -> Run:
+        if cls.open(path).info.config_hash != digest:
+            raise BadInput(f"{path}: its settings or inputs have changed; restore them or start a new run")
+        return cls.resume(path)
+
+    def _close_files(self) -> None:
+        for file in self._files.values():
+            file.close()
+        self._files.clear()
+
     def _elapsed(self) -> float:
         return self._seconds_before + time.monotonic() - self._since
 
@@ -234,6 +256,17 @@ class Run:
 
     def _save(self) -> None:
         write_json(self.path / "run.json", self.info.model_dump(mode="json"))
+
+
+@contextmanager
+def resuming(path: str | Path) -> Iterator[None]:
+    """Within this context a stage's `Run.create` takes up the given run instead of starting a new one."""
+    global _resumed
+    before, _resumed = _resumed, Path(path)
+    try:
+        yield
+    finally:
+        _resumed = before
 
 
 def default_name(stage: str, inputs: Sequence[Input]) -> str:

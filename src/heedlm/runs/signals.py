@@ -33,10 +33,10 @@ def install() -> None:
         signal.signal(signal.SIGTERM, _handle)
 
 
-def stop_requested() -> bool:
-    """Whether the user or the system has asked to stop; ask between steps."""
+def stop_requested() -> int | None:
+    """Number of the signal by which the user or the system asked to stop, if any; ask between steps."""
     _state.polled = True
-    return _state.received is not None
+    return _state.received
 
 
 def interrupted(run: Path | object, saved: str = "") -> Interrupted:

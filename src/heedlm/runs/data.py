@@ -1,0 +1,32 @@
+"""What a stage does with the rows it could not use."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TypeVar
+
+from heedlm.records.reading import Rows
+from heedlm.records.types import Row
+from heedlm.runs.files import write_whole
+from heedlm.runs.run import Run
+
+
+R = TypeVar("R", bound=Row)
+
+
+def quarantine(run: Run, role: str, rows: Rows[R]) -> None:
+    """Keep rows put aside with line and reason in the run; count them in `run.json` and on stderr."""
+    if not rows.bad:
+        return
+    lines = [
+        json.dumps({"line": r.line, "reason": r.reason, "excerpt": r.excerpt}, ensure_ascii=False)
+        for r in rows.bad
+    ]
+    path = run.path / f"quarantine-{role}.jsonl"
+    write_whole(path, "\n".join(lines) + "\n")
+    run.note(**{f"quarantined/{role}": len(rows.bad)})
+    first = rows.bad[0]
+    sys.stderr.write(
+        f"{role}: {len(rows.bad)} of {rows.total} rows put aside in {path} (line {first.line}: {first.reason})\n"
+    )
