@@ -1,8 +1,8 @@
 """Conversations as token ids: one rendering for training, scoring and sampling.
 
-Prompt and response are tokenised once and separately, with one BOS (PITFALLS 12), so the prompt that a model is
-sampled from is the same ids as the front of the row it is trained on. Text is data: a special token's name inside
-a message is tokenised as ordinary characters.
+Prompt and response are tokenised once and separately, with one BOS (PITFALLS 12), so the prompt that a model
+is sampled from is the same ids as the front of the row it is trained on. Text is data: a special token's name
+inside a message is tokenised as ordinary characters.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import jinja2
 from tokenizers import Tokenizer
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heedlm.errors import BadInput
 from heedlm.models.folder import one_line
@@ -56,11 +56,11 @@ class Chat:
         self._encoder = _plain_encoder(tokenizer)
         names = sorted((t for t in tokenizer.all_special_tokens if t), key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, names)))
-        self._eos = int(tokenizer.eos_token_id)
-        self._start = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
+        self._eos = _one(tokenizer.eos_token_id)
+        self._start = [] if tokenizer.bos_token_id is None else [_one(tokenizer.bos_token_id)]
         self._template = tokenizer.chat_template
         if self._template == HEED_TEMPLATE:
-            self._roles = {role: int(tokenizer.convert_tokens_to_ids(t)) for role, t in ROLE_TOKENS.items()}
+            self._roles = {role: _one(tokenizer.convert_tokens_to_ids(t)) for role, t in ROLE_TOKENS.items()}
         self.eos_id = self._eos if self._template in (HEED_TEMPLATE, PLAIN_TEMPLATE) else self._turn_end()
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
@@ -80,7 +80,7 @@ class Chat:
         return [*self._start, *self._encode(text), self._eos]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of the ids, without special tokens and without the torn character that a cut may leave behind."""
+        """Text of the ids, without special tokens and without a torn character that a cut left at the end."""
         text = str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
         if text.endswith("�"):
             plain = [i for i in ids if i not in self.special_ids]
@@ -94,7 +94,7 @@ class Chat:
         return frozenset(self.tokenizer.all_special_ids)
 
     def truncate(self, messages: Sequence[Message], limit: int) -> list[Message]:
-        """The messages without as many of the oldest turns as it takes for `prompt_ids` to fit into `limit` tokens.
+        """The messages without the oldest turns that keep `prompt_ids` from fitting into `limit` tokens.
 
         System messages and the last user turn stay whole.
 
@@ -106,9 +106,8 @@ class Chat:
             turns = [i for i, message in enumerate(kept) if message.role != "system"]
             users = [i for i in turns if kept[i].role == "user"]
             if len(users) < 2:
-                raise BadInput(
-                    f"a prompt has {len(self.prompt_ids(kept))} tokens, but only {limit} fit: shorten its last message"
-                )
+                length = len(self.prompt_ids(kept))
+                raise BadInput(f"a prompt has {length} tokens, but {limit} fit: shorten its last message")
             kept = [m for i, m in enumerate(kept) if m.role == "system" or i >= users[1]]
         return kept
 
@@ -184,7 +183,7 @@ class Chat:
         return ids + rest, mask + [False] * len(rest)
 
     def _last_turn(self, messages: Sequence[Message], prompt: bool) -> tuple[list[int], list[bool]]:
-        """For templates that rewrite earlier turns: the prompt in one piece, and only the last answer is learned."""
+        """For templates that rewrite earlier turns: the prompt in one piece, only the last answer learned."""
         last = not prompt and messages[-1].role == "assistant"
         before = messages[:-1] if last else messages
         head = self._encode_rendered(self._text(before, prompt or last), before)
@@ -204,7 +203,7 @@ class Chat:
             ) from error
 
     def _encode_rendered(self, text: str, messages: Sequence[Message]) -> list[int]:
-        """Ids of rendered text: special tokens are those that the template wrote, not those in the contents."""
+        """Ids of rendered text: special tokens are those the template wrote, not those in the contents."""
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _turn_end(self) -> int:
@@ -212,8 +211,21 @@ class Chat:
         return self._eos
 
 
+def _one(token: int | list[int] | None) -> int:
+    assert isinstance(token, int)
+    return token
+
+
+def stop_ids(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel | None = None) -> frozenset[int]:
+    """Ids that end an answer: the chat template's end of turn, the tokenizer's EOS, the model's own list."""
+    found = {Chat(tokenizer).eos_id, tokenizer.eos_token_id}
+    listed = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    found.update(listed if isinstance(listed, list) else [listed])
+    return frozenset(int(i) for i in found if isinstance(i, int))
+
+
 def _plain_encoder(tokenizer: PreTrainedTokenizerBase) -> Tokenizer | None:
-    """A copy of a fast tokenizer's backend that reads special tokens' names as text, or None for slow ones."""
+    """A copy of a fast tokenizer's backend that reads special tokens' names as text; None for slow ones."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if not isinstance(backend, Tokenizer):
         return None

@@ -13,8 +13,8 @@ from transformers.utils import logging as transformers_logging
 from heedlm.errors import BadInput
 
 if "TRANSFORMERS_VERBOSITY" not in os.environ:
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -44,8 +44,8 @@ def check_folder(path: str | Path) -> None:
     pickled = sorted(file.name for pattern in _PICKLED for file in folder.glob(pattern))
     if pickled:
         raise BadInput(
-            f"{path} holds pickled weights only ({pickled[0]}), which can run code when loaded: convert them once,"
-            " where you trust them, with AutoModelForCausalLM.from_pretrained(…).save_pretrained(…)"
+            f"{path} holds pickled weights only ({pickled[0]}), which can run code when loaded: convert them"
+            " once, where you trust them, with AutoModelForCausalLM.from_pretrained(…).save_pretrained(…)"
         )
     raise BadInput(f"{path} holds no *.safetensors: give the folder that a model was saved to")
 

@@ -6,9 +6,11 @@ token (or one whose padding token is its EOS) behaves like any other.
 
 from __future__ import annotations
 
+import inspect
+from typing import Any
+
 import torch
-from torch import Tensor
-from transformers import PreTrainedModel
+from torch import Tensor, nn
 
 from heedlm.ops.shapes import Bool, Float, Int
 
@@ -16,7 +18,7 @@ _PACKS = "_heed_packs"
 
 
 def logits(
-    model: PreTrainedModel,
+    model: nn.Module,
     tokens: Int[Tensor, "B T"],
     mask: Bool[Tensor, "B T"] | None = None,
     positions: Int[Tensor, "B T"] | None = None,
@@ -30,8 +32,9 @@ def logits(
         mask: True at real tokens. Right-padded rows need none: causal attention never looks at what follows.
             With padding on the left (or anywhere else) position ids are counted from the mask.
         positions: Position ids, where they differ from what the mask or the blocks say.
-        blocks: Number of the packed example that each token belongs to. A token attends only to earlier tokens
-            of its own example, and each example's positions start at 0: the logits are those of separate rows.
+        blocks: Number of the packed example that each token belongs to. A token attends only to earlier
+            tokens of its own example, and each example's positions start at 0: the logits are those of
+            separate rows.
 
     Values at padding are finite but mean nothing.
     """
@@ -43,7 +46,7 @@ def logits(
 
 
 def token_scores(
-    model: PreTrainedModel,
+    model: nn.Module,
     tokens: Int[Tensor, "B T"],
     mask: Bool[Tensor, "B T"] | None = None,
     position_ids: Int[Tensor, "B T"] | None = None,
@@ -54,14 +57,15 @@ def token_scores(
     after token t, which predicts token t + 1. Padding is treated as in `logits`.
     """
     extra = _arguments(tokens, mask, position_ids, None)
-    hidden = model.base_model(input_ids=tokens, use_cache=False, **extra).last_hidden_state
-    scores: Tensor = model.score(hidden).squeeze(-1)  # type: ignore[operator]
+    held: Any = model
+    hidden = held.base_model(input_ids=tokens, use_cache=False, **extra).last_hidden_state
+    scores: Tensor = held.score(hidden).squeeze(-1)
     gain, bias = calibration(model)
     return scores if (gain, bias) == (1.0, 0.0) else scores * gain + bias
 
 
 def reward_scores(
-    model: PreTrainedModel, tokens: Int[Tensor, "B T"], lengths: Int[Tensor, "B"]
+    model: nn.Module, tokens: Int[Tensor, "B T"], lengths: Int[Tensor, "B"]
 ) -> Float[Tensor, "B"]:
     """One reward per right-padded row: the score at its last real token, `tokens[b, lengths[b] - 1]`.
 
@@ -71,23 +75,20 @@ def reward_scores(
     return scores.gather(1, (lengths - 1).clamp(min=0)[:, None]).squeeze(1)
 
 
-def calibration(model: PreTrainedModel) -> tuple[float, float]:
+def calibration(model: nn.Module) -> tuple[float, float]:
     """The (gain, bias) that `token_scores` applies: reward = gain · head + bias."""
     heed = getattr(model.config, "heed", None) or {}
     return float(heed.get("gain", 1.0)), float(heed.get("bias", 0.0))
 
 
-def calibrate(model: PreTrainedModel, *, gain: float = 1.0, bias: float = 0.0) -> None:
+def calibrate(model: nn.Module, *, gain: float = 1.0, bias: float = 0.0) -> None:
     """Set the affine map from head output to reward (METHODS 3.3); it is saved in the model's config."""
-    model.config.heed = {
-        **(getattr(model.config, "heed", None) or {}),
-        "gain": float(gain),
-        "bias": float(bias),
-    }
+    config: Any = model.config
+    config.heed = {**(getattr(config, "heed", None) or {}), "gain": float(gain), "bias": float(bias)}
 
 
 def positions_of(mask: Bool[Tensor, "B T"]) -> Int[Tensor, "B T"]:
-    """Position ids that count real tokens only: 0 at the first real token of each row, and on padding before it."""
+    """Position ids that count real tokens only, from 0 at each row's first; padding before it has 0 too."""
     return (mask.long().cumsum(1) - 1).clamp(min=0)
 
 
@@ -99,9 +100,20 @@ def block_positions(blocks: Int[Tensor, "B T"]) -> Int[Tensor, "B T"]:
     return index - torch.where(starts, index, 0).cummax(1).values
 
 
-def context_limit(model: PreTrainedModel) -> int | None:
+def tensor_device(model: nn.Module) -> torch.device:
+    """Where token ids must lie for this model."""
+    return next(model.parameters()).device
+
+
+def takes(model: nn.Module, argument: str) -> bool:
+    """Whether the model's forward names this argument (models with ALiBi take no position_ids, for one)."""
+    return argument in inspect.signature(model.forward).parameters
+
+
+def context_limit(model: nn.Module) -> int | None:
     """The most tokens that one row may hold, or None where the model sets no limit."""
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    config: Any = model.config
+    limit = getattr(config.get_text_config(), "max_position_embeddings", None)
     return int(limit) if limit else None
 
 
@@ -128,14 +140,14 @@ def _right_padded(mask: Tensor) -> bool:
     return not bool((mask[:, 1:] & ~mask[:, :-1]).any())
 
 
-def _packs(model: PreTrainedModel) -> bool:
+def _packs(model: nn.Module) -> bool:
     """Whether this model keeps packed examples apart, tried once per model on a row of six tokens."""
     known = getattr(model, _PACKS, None)
     if known is None:
         training = model.training
-        model.eval()
+        model.train(False)
         with torch.no_grad():
-            device = model.get_input_embeddings().weight.device  # type: ignore[union-attr]
+            device = tensor_device(model)
             tokens = torch.tensor([[1, 2, 0, 2, 1, 0]], device=device)
             blocks = torch.tensor([[0, 0, 0, 1, 1, 1]], device=device)
             packed = model(input_ids=tokens, use_cache=False, position_ids=block_positions(blocks)).logits
@@ -147,7 +159,7 @@ def _packs(model: PreTrainedModel) -> bool:
     return bool(known)
 
 
-def _unpacked(model: PreTrainedModel, tokens: Tensor, blocks: Tensor) -> Tensor:
+def _unpacked(model: nn.Module, tokens: Tensor, blocks: Tensor) -> Tensor:
     """Packed rows laid out as one row per example, for models that cannot keep packed examples apart."""
     positions = block_positions(blocks)
     example = (positions == 0).flatten().cumsum(0).view_as(positions) - 1

@@ -1,7 +1,7 @@
 """Load and save models in the Hugging Face layout: safetensors only, no code from the model, no noise.
 
-Dropout is set to 0 on loading unless asked otherwise, so that `model.train()` and `model.eval()` compute the same
-log-probs (PITFALLS 3); models come back in eval mode.
+Dropout is set to 0 on loading unless asked otherwise, so that `model.train()` and `model.eval()` compute the
+same log-probs (PITFALLS 3); models come back in eval mode.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -122,7 +121,8 @@ def load_config(path: str | Path, *, trust: bool = False) -> PreTrainedConfig:
 
 def check_fits(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, where: str = "model") -> None:
     """Raise `BadInput` if the tokenizer can produce ids that the model has no embedding for."""
-    rows = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[union-attr]
+    embedding: Any = model.get_input_embeddings()
+    rows = int(embedding.weight.shape[0])
     if len(tokenizer) > rows:
         raise BadInput(
             f"{where}: the tokenizer has {len(tokenizer)} tokens, the model embeds {rows}:"
@@ -149,7 +149,7 @@ def check_same_vocabulary(
 def save_model(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str | Path, card: str | None = None
 ) -> None:
-    """Write weights (safetensors), config, tokenizer with chat template and model card into the folder `path`."""
+    """Write weights (safetensors), config, tokenizer with chat template and model card into a folder."""
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
@@ -159,7 +159,7 @@ def save_model(
 
 
 def weights_hash(model: torch.nn.Module) -> str:
-    """SHA-256 over names, shapes, dtypes and bytes of all weights: equal exactly if the models compute the same."""
+    """SHA-256 over names, shapes, dtypes and bytes of all weights: equal if and only if the weights are."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         data = tensor.detach().cpu().contiguous()
@@ -244,10 +244,3 @@ def _check_complete(path: str | Path, info: dict[str, Any]) -> None:
             raise BadInput(
                 f"{path}: the weight file {what} {names[0]}{more}: it does not belong to this config.json"
             )
-
-
-def tensor_device(model: PreTrainedModel) -> torch.device:
-    """Where token ids must lie for this model."""
-    weight = model.get_input_embeddings().weight  # type: ignore[union-attr]
-    assert isinstance(weight, Tensor)
-    return weight.device

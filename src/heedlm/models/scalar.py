@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
@@ -31,10 +32,11 @@ def new_reward(policy: str | Path | PreTrainedModel, *, seed: int = 0) -> Scalar
     config = copy.deepcopy(model.config)
     config.num_labels = 1
     config.heed = {"gain": 1.0, "bias": 0.0}
-    weight = model.get_input_embeddings().weight  # type: ignore[union-attr]
+    weight = next(model.parameters())
     try:
         with torch.random.fork_rng(devices=[]):
-            scalar = AutoModelForSequenceClassification.from_config(
+            auto: Any = AutoModelForSequenceClassification
+            scalar = auto.from_config(
                 config, dtype=weight.dtype, attn_implementation=model.config._attn_implementation
             )
         scalar.base_model.load_state_dict(model.base_model.state_dict())
@@ -42,7 +44,7 @@ def new_reward(policy: str | Path | PreTrainedModel, *, seed: int = 0) -> Scalar
         raise BadInput(f"{type(model).__name__} cannot become a reward model: {one_line(error)}") from error
     if not isinstance(getattr(scalar, "score", None), torch.nn.Linear):
         raise BadInput(f"{type(scalar).__name__} has no linear `score` head: use another architecture")
-    fresh: ScalarModel = scalar.to(weight.device).eval()
+    fresh = _placed(scalar, weight)
     init_head(fresh, seed)
     return fresh
 
@@ -63,3 +65,18 @@ def new_critic(reward: str | Path | ScalarModel) -> ScalarModel:
     """
     model = reward if isinstance(reward, PreTrainedModel) else load_reward(reward)
     return copy.deepcopy(model)
+
+
+def fresh_weights(model: PreTrainedModel, seed: int) -> PreTrainedModel:
+    """A causal model of the same architecture with weights drawn anew, for comparison with trained ones."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        fresh: PreTrainedModel = type(model)(copy.deepcopy(model.config))
+    weight = next(model.parameters())
+    return _placed(fresh, weight)
+
+
+def _placed(model: Any, like: torch.Tensor) -> PreTrainedModel:
+    """The model in eval mode, with the dtype and on the device of a tensor."""
+    placed: PreTrainedModel = model.to(dtype=like.dtype, device=like.device).train(False)
+    return placed

@@ -21,7 +21,7 @@ class Size:
     hidden: int
 
 
-# Few layers, because at this scale each layer costs more in calls than in arithmetic; counts at a vocabulary of 1,024.
+# Few layers: at this scale each costs more in calls than in arithmetic. Counts are for a vocabulary of 1,024.
 SIZES: dict[str, Size] = {
     "tiny": Size(width=96, layers=3, heads=4, hidden=128),  # 0.32 M
     "small": Size(width=144, layers=4, heads=6, hidden=320),  # 1.03 M
@@ -33,9 +33,9 @@ SIZES: dict[str, Size] = {
 def create(size: str, tokenizer: PreTrainedTokenizerBase, context: int = 256, seed: int = 0) -> CausalModel:
     """A Llama with random weights: rotary positions, tied embeddings, no dropout, float32, in eval mode.
 
-    Weights are N(0, 0.4/√width), and those that write to the residual stream are divided by √(2·layers), so that
-    the stream keeps its scale with depth (Radford et al. 2019, section 2.3). They depend on the seed and the size
-    alone; the global random state is left as it was.
+    Weights are N(0, 0.4/√width), and those that write to the residual stream are divided by √(2·layers), so
+    that the stream keeps its scale with depth (Radford et al. 2019, section 2.3). They depend on seed, size
+    and vocabulary alone; the global random state is left as it was.
 
     Args:
         size: A name in `SIZES`.
@@ -65,10 +65,10 @@ def create(size: str, tokenizer: PreTrainedTokenizerBase, context: int = 256, se
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        attn_implementation="sdpa",
     )
     with torch.random.fork_rng(devices=[]):
-        model = LlamaForCausalLM(config)
+        model: CausalModel = LlamaForCausalLM(config)
+    model.set_attn_implementation("sdpa")
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in model.named_parameters():
@@ -76,4 +76,5 @@ def create(size: str, tokenizer: PreTrainedTokenizerBase, context: int = 256, se
                 residual = name.endswith(("o_proj.weight", "down_proj.weight"))
                 scale = std / (2 * shape.layers) ** 0.5 if residual else std
                 weight.normal_(0.0, scale, generator=generator)
-    return model.float().eval()
+    model.train(False)
+    return model

@@ -1,4 +1,4 @@
-"""Tokenizers: train one (byte-level BPE, Chinese and English alike) or load the one that came with a model."""
+"""Tokenizers: train one (byte-level BPE, Chinese and English alike), or load the one a model came with."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def train_tokenizer(
 ) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE tokenizer with Heed's special tokens (ids 0 to 5) and chat template.
 
-    Every Unicode text survives encoding and decoding unchanged, digits are tokens of their own, and no space is
-    added in front. The same texts, size and seed give the same tokenizer.
+    Every Unicode text survives encoding and decoding unchanged, digits are tokens of their own, and no space
+    is added in front. The same texts, size and seed give the same tokenizer.
 
     Args:
         texts: What to learn merges from; Chinese and English need no preparation.
@@ -61,7 +61,7 @@ def train_tokenizer(
         show_progress=False,
     )
     backend.train_from_iterator(chosen, trainer)
-    tokenizer = PreTrainedTokenizerFast(
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=backend,
         pad_token=PAD,
         bos_token=BOS,
@@ -85,7 +85,7 @@ def load_tokenizer(path: str | Path, *, trust: bool = False) -> PreTrainedTokeni
         tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=trust, **network(path))
     except Exception as error:  # the tokenizers library raises bare Exception
         raise BadInput(f"{path}: no usable tokenizer: {one_line(error)}") from error
-    if not isinstance(tokenizer, PreTrainedTokenizerBase) or len(tokenizer) == 0:
+    if len(tokenizer) == 0:
         raise BadInput(f"{path} holds no tokenizer: copy tokenizer.json and tokenizer_config.json into it")
     if tokenizer.eos_token_id is None:
         raise BadInput(

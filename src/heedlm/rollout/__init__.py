@@ -1,0 +1,13 @@
+"""Rollout engines: what samples answers. A new engine is a file here and a name in `Engine`."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from heedlm.rollout.sampling import Sampling
+from heedlm.rollout.scripted import Scripted
+from heedlm.rollout.transformers import Transformers
+
+Engine = Annotated[Transformers | Scripted, Field(discriminator="name")]
+
+__all__ = ["Engine", "Sampling", "Scripted", "Transformers"]
