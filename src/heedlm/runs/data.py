@@ -11,7 +11,6 @@ from heedlm.records.types import Row
 from heedlm.runs.files import write_whole
 from heedlm.runs.run import Run
 
-
 R = TypeVar("R", bound=Row)
 
 
@@ -28,5 +27,6 @@ def quarantine(run: Run, role: str, rows: Rows[R]) -> None:
     run.note(**{f"quarantined/{role}": len(rows.bad)})
     first = rows.bad[0]
     sys.stderr.write(
-        f"{role}: {len(rows.bad)} of {rows.total} rows put aside in {path} (line {first.line}: {first.reason})\n"
+        f"{role}: {len(rows.bad)} of {rows.total} rows put aside in {path} "
+        f"(line {first.line}: {first.reason})\n"
     )

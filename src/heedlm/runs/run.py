@@ -34,7 +34,6 @@ from heedlm.runs.info import (
 )
 from heedlm.runs.lock import Lock
 
-
 _resumed: Path | None = None
 
 
