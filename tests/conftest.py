@@ -19,7 +19,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 # Annotations such as Float[Tensor, "B T"] become run-time checks in these packages (see heedlm.ops.shapes).
-# Nothing of them has been imported yet, which the hook needs. The tower lets an int do for a float, as mypy does.
+# Nothing of them has been imported yet, which the hook needs. The tower: an int will do for a float.
 install_import_hook(
     ["heedlm.ops", "heedlm.objectives"],
     "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
 from heedlm.ops.masked import widen
 from heedlm.ops.shapes import Float, Int
+
+# Numbers of a (B, T, V) tensor worked on at once. On a CPU a block should stay in the cache; on a GPU it
+# should be large beside the cost of a launch and small beside the memory.
+_CPU_BLOCK, _GPU_BLOCK = 2**19, 2**26
 
 
 def token_logps(
@@ -15,7 +23,8 @@ def token_logps(
 ) -> Float[Tensor, "B T"]:
     """Log-probability (nats) of every token given those before it: `out[:, t]` belongs to `tokens[:, t]`.
 
-    The first token has none, so `out[:, 0]` is 0. Half-precision logits are summed in float32.
+    The first token has none, so `out[:, 0]` is 0. Half-precision logits are summed in float32. Neither pass
+    holds a second (B, T, V) tensor besides the logits and their gradient.
 
     Args:
         logits: The model's output (B, T, V); position t predicts token t + 1.
@@ -25,9 +34,9 @@ def token_logps(
     Raises:
         ValueError: The temperature is not positive.
     """
-    scaled = _predicting(logits, temperature)
-    picked = scaled.gather(-1, tokens[:, 1:, None]).squeeze(-1)
-    return pad(picked - scaled.logsumexp(-1), (1, 0))
+    _check(temperature)
+    logps: Tensor = _TokenLogps.apply(logits, tokens, temperature)  # type: ignore[no-untyped-call]
+    return logps
 
 
 def entropy(logits: Float[Tensor, "B T V"], temperature: float = 1.0) -> Float[Tensor, "B T"]:
@@ -38,15 +47,62 @@ def entropy(logits: Float[Tensor, "B T V"], temperature: float = 1.0) -> Float[T
     Raises:
         ValueError: The temperature is not positive.
     """
-    scaled = _predicting(logits, temperature)
+    _check(temperature)
+    scaled = _scaled(logits[:, :-1], temperature)
     finite = scaled.clamp(min=torch.finfo(scaled.dtype).min)  # 0 · -inf would be NaN
     mean_logit = (scaled.softmax(-1) * finite).sum(-1)
     return pad(scaled.logsumexp(-1) - mean_logit, (1, 0))
 
 
-def _predicting(logits: Tensor, temperature: float) -> Tensor:
-    """The logits that predict tokens 1 … T-1, at the temperature, wide enough to sum."""
+def _check(temperature: float) -> None:
     if not temperature > 0:
         raise ValueError(f"temperature must be positive to give log-probabilities, not {temperature}")
-    shifted = widen(logits[:, :-1])
-    return shifted if temperature == 1.0 else shifted / temperature
+
+
+def _scaled(logits: Tensor, temperature: float) -> Tensor:
+    return widen(logits) if temperature == 1 else widen(logits) / temperature
+
+
+def _blocks(logits: Tensor) -> Iterator[tuple[slice, slice]]:
+    """Rows and times that cover every position but each row's last, about one block of numbers at once."""
+    B, T, V = logits.shape
+    size = _CPU_BLOCK if logits.device.type == "cpu" else _GPU_BLOCK
+    rows = max(1, size // max(T * V, 1))
+    times = max(1, size // max(V, 1)) if rows == 1 else max(T, 1)
+    for row in range(0, B, rows):
+        for time in range(0, T - 1, times):
+            yield slice(row, row + rows), slice(time, min(time + times, T - 1))
+
+
+class _TokenLogps(torch.autograd.Function):
+    """`token_logps`, with a gradient that is computed block by block from the logits themselves."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, tokens: Tensor, temperature: float) -> Tensor:
+        logps = torch.zeros(tokens.shape, dtype=widen(logits[:0]).dtype, device=logits.device)
+        total = torch.zeros_like(logps)
+        for rows, times in _blocks(logits):
+            block = _scaled(logits[rows, times], temperature)
+            following = slice(times.start + 1, times.stop + 1)
+            picked = block.gather(-1, tokens[rows, following].long().unsqueeze(-1)).squeeze(-1)
+            total[rows, times] = block.logsumexp(-1)
+            logps[rows, following] = picked - total[rows, times]
+        ctx.save_for_backward(logits, tokens, total)
+        ctx.temperature = temperature
+        return logps
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        logits, tokens, total = ctx.saved_tensors
+        out = torch.empty_like(logits)
+        out[:, -1:] = 0
+        for rows, times in _blocks(logits):
+            following = slice(times.start + 1, times.stop + 1)
+            share = (grad[rows, following] / ctx.temperature).unsqueeze(-1)
+            # d logp / d logit = (1 for the token itself, else 0) − its probability, over the temperature.
+            block = _scaled(logits[rows, times], ctx.temperature) - total[rows, times].unsqueeze(-1)
+            block = block.exp_().mul_(-share)
+            block.scatter_add_(-1, tokens[rows, following].long().unsqueeze(-1), share)
+            out[rows, times] = block.to(out.dtype)
+        return out, None, None

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Annotated as Bool
     from typing import Annotated as Float
     from typing import Annotated as Int
-elif "jaxtyping" in sys.modules:
+elif sys.modules.get("jaxtyping"):
     from jaxtyping import Bool, Float, Int
 else:
     Bool = Float = Int = Annotated

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from heedlm.ops import logprobs
 from heedlm.ops.logprobs import entropy, token_logps
 
 
@@ -28,6 +29,22 @@ def test_equals_a_full_log_softmax(near):
         for t in range(1, 7):
             plain[b, t] = torch.log_softmax(logits[b, t - 1] / 0.7, -1)[tokens[b, t]]
     near(token_logps(logits, tokens, 0.7), plain, tol=1e-12)
+
+
+@pytest.mark.parametrize("block", [1, 7, 30, 100, 10_000])
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_the_size_of_a_block_changes_nothing(block, temperature, monkeypatch):
+    torch.manual_seed(3)
+    logits = torch.randn(4, 6, 5, dtype=torch.float64, requires_grad=True)
+    tokens, weight = torch.randint(0, 5, (4, 6)), torch.randn(4, 6, dtype=torch.float64)
+    monkeypatch.setattr(logprobs, "_CPU_BLOCK", block)
+    found = token_logps(logits, tokens, temperature)
+    (gradient,) = torch.autograd.grad((found * weight).sum(), logits)
+    shifted = (logits[:, :-1] / temperature).log_softmax(-1)
+    plain = shifted.gather(-1, tokens[:, 1:, None]).squeeze(-1)
+    (wanted,) = torch.autograd.grad((plain * weight[:, 1:]).sum(), logits)
+    torch.testing.assert_close(found[:, 1:], plain, atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close(gradient, wanted, atol=1e-12, rtol=1e-12)
 
 
 def test_gradient_is_that_of_the_definition():
