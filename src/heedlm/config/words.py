@@ -47,7 +47,10 @@ def readings(raw: Raw) -> list[Any]:
     if first != raw.text:
         readings.append(raw.text)
     if not isinstance(first, list | dict):
-        readings.append([_parsed(part.strip()) for part in raw.text.split(",")])
+        parts = [_parsed(part.strip()) for part in raw.text.split(",")]
+        # A sentence with a comma is one text; `en,zh` is two.
+        is_text = isinstance(first, str) and (first != raw.text or " " in first)
+        readings += [[first], parts] if is_text else [parts]
     return readings
 
 

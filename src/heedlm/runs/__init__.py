@@ -9,7 +9,7 @@ from heedlm.runs.data import quarantine
 from heedlm.runs.fingerprints import Input, find_data, find_model, fingerprint, has_data, run_of
 from heedlm.runs.info import InputInfo, OutputInfo, RunInfo, peak_mib
 from heedlm.runs.lineage import Node, Sighting, as_text, lineage, models_that_saw
-from heedlm.runs.run import Run, resuming
+from heedlm.runs.run import Run
 from heedlm.runs.signals import interrupted, stop_requested
 
 __all__ = [
@@ -34,8 +34,8 @@ __all__ = [
     "newest_checkpoint",
     "peak_mib",
     "quarantine",
-    "resuming",
     "run_of",
     "save_checkpoint",
     "stop_requested",
+    "unused_name",
 ]

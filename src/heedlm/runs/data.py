@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 import sys
+from pathlib import Path
 from typing import TypeVar
 
 from heedlm.records.reading import Rows
@@ -30,3 +33,10 @@ def quarantine(run: Run, role: str, rows: Rows[R]) -> None:
         f"{role}: {len(rows.bad)} of {rows.total} rows put aside in {path} "
         f"(line {first.line}: {first.reason})\n"
     )
+
+
+def unused_name(out: Path, stage: str, base: str) -> str:
+    """`base`, or `base-2`, `base-3`, … if runs of that name exist: for what people start again and again."""
+    taken = {re.sub(r"-[0-9a-f]{6}$", "", folder.name) for folder in (out / stage).glob(f"{base}*")}
+    names = (base if number == 1 else f"{base}-{number}" for number in itertools.count(1))
+    return next(name for name in names if name not in taken)

@@ -8,8 +8,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -33,8 +32,6 @@ from heedlm.runs.info import (
     versions,
 )
 from heedlm.runs.lock import Lock
-
-_resumed: Path | None = None
 
 
 class Run:
@@ -70,14 +67,10 @@ class Run:
 
         Raises:
             BadInput: If an input is missing, or the same settings and inputs have been run before.
-
-        Within `resuming(run)` that run is taken up instead.
         """
         prints = [fingerprint(item.path, item.role) for item in inputs]
         digest = config_hash(config, [stage, *(f"{i.role}={p}" for i, p in zip(inputs, prints, strict=True))])
         path = config.out / stage / f"{config.name or default_name(stage, inputs)}-{digest[:6]}"
-        if _resumed is not None:
-            return cls._continue(_resumed, digest)
         lock = _claim(path)
         info = RunInfo(
             stage=stage,
@@ -231,12 +224,6 @@ class Run:
         else:
             self.fail(str(error) if isinstance(error, HeedError) else f"{type(error).__name__}: {error}")
 
-    @classmethod
-    def _continue(cls, path: Path, digest: str) -> Run:
-        if cls.open(path).info.config_hash != digest:
-            raise BadInput(f"{path}: its settings or inputs have changed; restore them or start a new run")
-        return cls.resume(path)
-
     def _close_files(self) -> None:
         for file in self._files.values():
             file.close()
@@ -255,17 +242,6 @@ class Run:
 
     def _save(self) -> None:
         write_json(self.path / "run.json", self.info.model_dump(mode="json"))
-
-
-@contextmanager
-def resuming(path: str | Path) -> Iterator[None]:
-    """Within this context a stage's `Run.create` takes up the given run instead of starting a new one."""
-    global _resumed
-    before, _resumed = _resumed, Path(path)
-    try:
-        yield
-    finally:
-        _resumed = before
 
 
 def default_name(stage: str, inputs: Sequence[Input]) -> str:
