@@ -148,4 +148,4 @@ class Loss:
 
     def mean(self) -> Float[Tensor, ""]:
         """The loss of this batch taken alone; 0 (with zero gradient) where nothing in it counts."""
-        return self.values.sum() / self.count.clamp(min=torch.finfo(self.values.dtype).tiny)
+        return self.values.sum() / torch.where(self.count > 0, self.count, 1)
