@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from heedlm.records.convert import as_format, from_format
 from heedlm.records.faults import BadRow, RowFault, fault
 from heedlm.records.formats import FORMATS, Format
 from heedlm.records.reading import Rows, detect, detect_kind, read
@@ -44,10 +45,12 @@ __all__ = [
     "Rows",
     "Strength",
     "Thumb",
+    "as_format",
     "content_id",
     "detect",
     "detect_kind",
     "fault",
+    "from_format",
     "read",
     "write",
 ]

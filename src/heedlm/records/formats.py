@@ -75,10 +75,10 @@ def parsed_of(row: Row) -> Parsed:
     if isinstance(row, Document):
         parsed = Parsed(text=row.text)
     elif isinstance(row, Prompt | Demonstration):
-        parsed = dialogue(fields["messages"])
+        parsed = dialogue(list(fields["messages"]))
     else:
         answers = fields["answers"] if "answers" in fields else [fields["answer"]]
-        parsed = Parsed(turns=fields["prompt"], answers=answers)
+        parsed = Parsed(turns=list(fields["prompt"]), answers=list(answers))
         parsed.ranks = list(row.ranks) if isinstance(row, Comparison) else None
         parsed.up = row.up if isinstance(row, Thumb) else None
         parsed.score = row.score if isinstance(row, Rating) else None

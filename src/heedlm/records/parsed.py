@@ -61,7 +61,7 @@ def turn(role: object, content: object) -> Turn:
     if not isinstance(role, str) or role.strip().lower() not in ROLES:
         raise RowFault(f"unknown role {role!r}: expected system, user or assistant")
     if not isinstance(content, str):
-        raise RowFault(f"the content of a {role!r} message is {_kind(content)}, expected text")
+        raise RowFault(f"the content of {role!r} is {_kind(content)}, expected text")
     return {"role": ROLES[role.strip().lower()], "content": content}
 
 
