@@ -21,7 +21,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Annotations such as Float[Tensor, "B T"] become run-time checks in these packages (see heedlm.ops.shapes).
 # Nothing of them has been imported yet, which the hook needs. The tower: an int will do for a float.
 install_import_hook(
-    ["heedlm.ops", "heedlm.objectives"],
+    ["heedlm.ops", "heedlm.objectives", "heedlm.models"],
     "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
 )
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from heedlm.models.chat import Chat
     from heedlm.objectives.bradley_terry import RankedBatch
@@ -87,8 +88,16 @@ class RolloutObjective(Named, Protocol):
 # ---------------------------------------------------------------- rollout/
 
 
+class Engine(Named, Protocol):
+    """The settings of a rollout engine, in the union `rollout.Engine`."""
+
+    def bind(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> RolloutEngine:
+        """An engine that samples from this model."""
+        ...
+
+
 class RolloutEngine(Protocol):
-    """What samples answers. Not a config: it holds a model."""
+    """What samples answers."""
 
     def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int) -> Rollouts:
         """One answer for each prompt (token ids), in order.

@@ -43,6 +43,45 @@ def warp(
     return warped
 
 
+def draw(
+    logits: Float[Tensor, "B V"],
+    uniform: Float[Tensor, "B"],
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+) -> tuple[Int[Tensor, "B"], Float[Tensor, "B"]]:
+    """The token that each row's random number falls on (B,), and its log-probability (nats) as warped (B,).
+
+    The numbers may come from any stream of their own; each is looked up in the cumulative distribution.
+    Temperature 0 is greedy: the likeliest token, whose distribution is a point, hence log-probability 0; it
+    makes no use of the numbers.
+
+    Args:
+        logits: The model's output for the next token (B, V).
+        uniform: A number in [0, 1) for each row, in float64 if the vocabulary is large.
+        temperature: As `warp`, or 0.
+        top_k: As `warp`.
+        top_p: As `warp`.
+
+    Raises:
+        NotFinite: A row's logits contain NaN or +inf, or are all -inf.
+        ValueError: As `warp`, and for a negative temperature.
+    """
+    if not bool(logits.amax(-1).isfinite().all()):
+        raise NotFinite("the model's logits are NaN or infinite, so no token can be sampled from them")
+    if temperature == 0:
+        greedy = logits.argmax(-1)
+        return greedy, torch.zeros_like(greedy, dtype=widen(logits[:0]).dtype)
+    logps = warp(logits, temperature, top_k, top_p).log_softmax(-1)
+    # float64, because the rounding of a float32 cumulative sum over a large vocabulary would favour tokens.
+    cumulative = logps.exp().cumsum(-1, dtype=torch.float64)
+    total = cumulative[:, -1:]
+    # Strictly under the total, so that nothing falls on an excluded token at the end.
+    point = torch.minimum(uniform.double()[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
+    tokens = torch.searchsorted(cumulative, point, right=True)
+    return tokens.squeeze(-1), logps.gather(-1, tokens).squeeze(-1)
+
+
 def sample(
     logits: Float[Tensor, "B V"],
     generator: torch.Generator,
@@ -50,29 +89,13 @@ def sample(
     top_k: int = 0,
     top_p: float = 1.0,
 ) -> tuple[Int[Tensor, "B"], Float[Tensor, "B"]]:
-    """One token for each row (B,) and its log-probability (nats) under the warped distribution (B,).
-
-    Temperature 0 is greedy: the likeliest token, whose distribution is a point, hence log-probability 0.
-    One uniform number is drawn from `generator` for each row, whatever the vocabulary, and turned into a
-    token by the inverse of the cumulative distribution; a greedy call draws none.
+    """`draw` with one random number for each row from `generator`, whatever the vocabulary; none if greedy.
 
     Raises:
-        NotFinite: A row's logits contain NaN or +inf, or are all -inf.
-        ValueError: As `warp`, and for a negative temperature.
+        NotFinite: As `draw`.
+        ValueError: As `draw`.
     """
-    if not bool(logits.amax(-1).isfinite().all()):
-        raise NotFinite("the model's logits are NaN or infinite; no token can be sampled from them")
     if temperature == 0:
-        greedy = logits.argmax(-1)
-        return greedy, torch.zeros_like(greedy, dtype=widen(logits).dtype)
-    logps = warp(logits, temperature, top_k, top_p).log_softmax(-1)
-    # float64, because the rounding of a float32 cumulative sum over a large vocabulary would favour tokens.
-    cumulative = logps.double().exp().cumsum(-1)
-    total = cumulative[:, -1:]
-    uniform = torch.rand(
-        (len(logps), 1), generator=generator, device=generator.device, dtype=torch.float64
-    ).to(logps.device)
-    # Strictly under the total, so that the draw never falls on an excluded token at the end.
-    point = torch.minimum(uniform * total, torch.nextafter(total, torch.zeros_like(total)))
-    tokens = torch.searchsorted(cumulative, point, right=True)
-    return tokens.squeeze(-1), logps.gather(-1, tokens).squeeze(-1)
+        return draw(logits, torch.zeros(len(logits), device=logits.device), 0.0)
+    uniform = torch.rand(len(logits), generator=generator, device=generator.device, dtype=torch.float64)
+    return draw(logits, uniform.to(logits.device), temperature, top_k, top_p)

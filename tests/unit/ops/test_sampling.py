@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from heedlm.errors import NotFinite
-from heedlm.ops.sampling import sample, warp
+from heedlm.ops.sampling import draw, sample, warp
 
 PROBS = [0.4, 0.25, 0.15, 0.1, 0.06, 0.04]
 
@@ -85,6 +85,21 @@ def test_one_number_is_drawn_for_each_row_whatever_the_vocabulary():
     sample(logits, used, 0.5, 7, 0.9)
     torch.rand((8, 1), generator=plain, dtype=torch.float64)
     assert used.get_state().equal(plain.get_state())
+
+
+def test_a_number_falls_on_the_token_whose_stretch_holds_it():
+    # Probabilities .4, 0, .6: [0, .4) is token 0, [.4, 1) token 2.
+    logits = torch.tensor([0.4, 0.0, 0.6], dtype=torch.float64).log().expand(6, -1)
+    numbers = torch.tensor([0.0, 0.2, 0.39999, 0.40001, 0.9, 1.0], dtype=torch.float64)
+    tokens, logps = draw(logits, numbers)
+    assert tokens.tolist() == [0, 0, 0, 2, 2, 2]
+    torch.testing.assert_close(logps.exp(), torch.tensor([0.4, 0.4, 0.4, 0.6, 0.6, 0.6], dtype=torch.float64))
+
+
+def test_no_number_falls_on_an_excluded_token_at_the_end():
+    logits = torch.tensor([[0.0, 0.3, -torch.inf]]).expand(3, -1)
+    tokens, _ = draw(logits, torch.tensor([1.0, 1 - 2**-53, 0.999], dtype=torch.float64))
+    assert tokens.tolist() == [1, 1, 1]
 
 
 def test_temperature_zero_is_greedy_and_certain(near):
