@@ -1,0 +1,109 @@
+"""The commands, in the order of the path from text to an aligned model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: the module with its `Config` and `run`, and what help says of it."""
+
+    module: str
+    group: str
+    summary: str
+    example: str = ""
+
+
+GROUPS = ("Data", "Model", "Feedback", "Alignment", "Measure and use", "Runs", "Whole path")
+
+COMMANDS = {
+    "village": Command(
+        "heedlm.stages.village",
+        "Data",
+        "generate a small world with known truth: corpora, demonstrations, prompts",
+        "heed village tiny",
+    ),
+    "check": Command(
+        "heedlm.stages.check",
+        "Data",
+        "tell what a data file holds: format, rows, lengths, duplicates, problems by line",
+        "heed check comparisons.jsonl",
+    ),
+    "pretrain": Command(
+        "heedlm.stages.pretrain",
+        "Model",
+        "train a base model on plain text",
+        "heed pretrain tiny data=corpus.jsonl",
+    ),
+    "sft": Command(
+        "heedlm.stages.sft",
+        "Model",
+        "fine-tune a model on demonstrations",
+        "heed sft tiny model=runs/pretrain/NAME data=demonstrations.jsonl",
+    ),
+    "sample": Command(
+        "heedlm.stages.sample",
+        "Feedback",
+        "let a model give several answers to each prompt",
+        "heed sample model=runs/sft/NAME prompts=prompts.jsonl",
+    ),
+    "label": Command(
+        "heedlm.stages.label",
+        "Feedback",
+        "rank the answers to each prompt by simulated annotators",
+        "heed label answers=runs/sample/NAME",
+    ),
+    "reward": Command(
+        "heedlm.stages.reward",
+        "Alignment",
+        "train a reward model on comparisons",
+        "heed reward tiny model=runs/sft/NAME data=comparisons.jsonl",
+    ),
+    "ppo": Command(
+        "heedlm.stages.rl",
+        "Alignment",
+        "train the policy against a reward, held close to a reference by KL",
+        "heed ppo tiny model=runs/sft/NAME reward=runs/reward/NAME prompts=prompts.jsonl",
+    ),
+    "evaluate": Command(
+        "heedlm.stages.evaluate",
+        "Measure and use",
+        "measure a model against another: win rate, reward, KL, length, perplexity",
+        "heed evaluate model=runs/ppo/NAME against=runs/sft/NAME prompts=prompts.jsonl",
+    ),
+    "score": Command(
+        "heedlm.stages.score",
+        "Measure and use",
+        "log-probability and perplexity of texts, or the reward of answers",
+        'heed score runs/sft/NAME text="The cat sat on the mat."',
+    ),
+    "chat": Command(
+        "heedlm.stages.chat", "Measure and use", "talk to a model in the terminal", "heed chat runs/ppo/NAME"
+    ),
+    "report": Command(
+        "heedlm.stages.report",
+        "Measure and use",
+        "write a run's report: one self-contained HTML file",
+        "heed report runs/ppo/NAME",
+    ),
+    "lineage": Command(
+        "heedlm.stages.lineage",
+        "Runs",
+        "show what a run was made from, or what has seen a data set",
+        "heed lineage runs/ppo/NAME",
+    ),
+    "resume": Command("heedlm.cli.resume", "Runs", "go on with a run that was stopped", "heed resume runs/ppo/NAME"),
+    "align": Command(
+        "heedlm.pipelines.align",
+        "Whole path",
+        "align a model of your own: every stage you give input for",
+        "heed align --model PATH --demonstrations FILE --comparisons FILE --prompts FILE",
+    ),
+    "demo": Command(
+        "heedlm.pipelines.demo",
+        "Whole path",
+        "the whole path on the village, from nothing to a measured report",
+        "heed demo seed=3",
+    ),
+}
