@@ -41,9 +41,7 @@ def as_format(row: Row, name: str) -> dict[str, Any]:
     except RowFault as error:
         raise RowFault(f"{name} cannot hold it without loss: {error}") from error
     if len(back) != 1 or _said(back[0]) != _said(parsed):
-        raise RowFault(
-            f"{name} cannot hold it without loss: a text has the format's own marks or blanks around it"
-        )
+        raise RowFault(f"{name} cannot hold it without loss: a text has the format's own marks or blanks around it")
     if "id" in parsed.more:
         fields["id"] = parsed.more["id"]
     if parsed.meta:

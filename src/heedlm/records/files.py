@@ -9,8 +9,9 @@ import json
 import re
 import zlib
 from collections.abc import Iterator
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from heedlm.errors import BadInput
 from heedlm.records.faults import RowFault
@@ -68,7 +69,7 @@ def raw_rows(path: Path, *, lines_are_rows: bool = False) -> Iterator[tuple[int,
         raise BadInput(f"{path} cannot be read ({error.strerror or error}): check its permissions") from error
 
 
-def _open(path: Path) -> IO[bytes]:
+def _open(path: Path) -> BufferedIOBase:
     with path.open("rb") as file:
         start = file.read(4)
     if start.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -76,11 +77,11 @@ def _open(path: Path) -> IO[bytes]:
     if start == b"\x28\xb5\x2f\xfd" or start.startswith(b"PK\x03\x04"):
         raise BadInput(f"{path} is a zip or zstd archive: unpack it, or compress it as .gz")
     if start.startswith(b"\x1f\x8b"):
-        return gzip.open(path, "rb")  # type: ignore[return-value]
+        return gzip.GzipFile(path, "rb")
     return path.open("rb")
 
 
-def _by_layout(path: Path, file: IO[bytes], lines_are_rows: bool) -> Iterator[tuple[int, Raw]]:
+def _by_layout(path: Path, file: BufferedIOBase, lines_are_rows: bool) -> Iterator[tuple[int, Raw]]:
     layout = container(path)
     if layout in {"csv", "tsv"}:
         yield from _table(file, "\t" if layout == "tsv" else ",")
@@ -100,7 +101,7 @@ def _by_layout(path: Path, file: IO[bytes], lines_are_rows: bool) -> Iterator[tu
         yield from _lines(file)
 
 
-def _first_byte(file: IO[bytes]) -> bytes:
+def _first_byte(file: BufferedIOBase) -> bytes:
     """Return the first byte that is neither blank nor part of a byte order mark."""
     try:
         start = file.read(2**16).removeprefix(BOM).lstrip()
@@ -111,7 +112,7 @@ def _first_byte(file: IO[bytes]) -> bytes:
     return start[:1]
 
 
-def _first_line_is_row(file: IO[bytes]) -> bool:
+def _first_line_is_row(file: BufferedIOBase) -> bool:
     """Whether the file is JSON lines under the name .json; leaves the file at its start."""
     lines = (line for _, line in _lines(file))
     first, second = next(lines, b""), next(lines, b"")
@@ -122,7 +123,7 @@ def _first_line_is_row(file: IO[bytes]) -> bool:
         return False
 
 
-def _lines(file: IO[bytes]) -> Iterator[tuple[int, bytes | RowFault]]:
+def _lines(file: BufferedIOBase) -> Iterator[tuple[int, bytes | RowFault]]:
     """Yield every line that is not blank, stripped; a line over the limit is passed over unparsed."""
     number = 0
     try:
@@ -142,11 +143,11 @@ def _lines(file: IO[bytes]) -> Iterator[tuple[int, bytes | RowFault]]:
         yield number + 1, _cut_off(error)
 
 
-def _read(file: IO[bytes]) -> tuple[bytes, RowFault | None]:
+def _read(file: BufferedIOBase) -> tuple[bytes, RowFault | None]:
     """Return all that can be read without the byte order mark, and why it ended early if it did."""
     chunks = []
     try:
-        while chunk := file.read(2**20):
+        while chunk := file.read1(2**20):  # read would drop what precedes the damage
             chunks.append(chunk)
     except DAMAGED as error:
         return b"".join(chunks).removeprefix(BOM), _cut_off(error)
@@ -157,7 +158,7 @@ def _cut_off(error: Exception) -> RowFault:
     return RowFault(f"the compressed file is damaged or cut off here ({error})")
 
 
-def _json_object(path: Path, file: IO[bytes]) -> Iterator[tuple[int, Raw]]:
+def _json_object(path: Path, file: BufferedIOBase) -> Iterator[tuple[int, Raw]]:
     """Yield the rows of {"data": [...]}, or the one row that the object is."""
     text, _ = _read(file)
     try:
@@ -176,11 +177,11 @@ def _json_object(path: Path, file: IO[bytes]) -> Iterator[tuple[int, Raw]]:
         yield 1, whole
 
 
-def _json_list(file: IO[bytes]) -> Iterator[tuple[int, Raw]]:
+def _json_list(file: BufferedIOBase) -> Iterator[tuple[int, Raw]]:
     read, cut_off = _read(file)
     text = read.decode("utf-8", "surrogateescape")
     place = 0
-    for place, row in _items(text, text.index("[") + 1):
+    for place, row in _items(text, text.find("[") + 1):
         yield place, row
     if cut_off is not None:
         yield place + 1, cut_off
@@ -225,7 +226,7 @@ def _indent(text: str) -> int:
     return len(first.group(1).rpartition("\n")[2]) if first else 0
 
 
-def _table(file: IO[bytes], delimiter: str) -> Iterator[tuple[int, Raw]]:
+def _table(file: BufferedIOBase, delimiter: str) -> Iterator[tuple[int, Raw]]:
     texts = (line.decode("utf-8", "surrogateescape") for line in file)
     old_limit = csv.field_size_limit(MAX_ROW_BYTES)
     try:
@@ -254,7 +255,7 @@ def _cells(header: list[str], cells: list[str]) -> Raw:
     return dict(zip(header, cells, strict=True))
 
 
-def _text(file: IO[bytes], lines_are_rows: bool) -> Iterator[tuple[int, Raw]]:
+def _text(file: BufferedIOBase, lines_are_rows: bool) -> Iterator[tuple[int, Raw]]:
     """Yield {"prompt": …} for each line, or {"text": …} for what <|endoftext|> or else blank lines part."""
     read, cut_off = _read(file)
     whole = read.replace(b"\r\n", b"\n")

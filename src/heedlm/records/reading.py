@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, overload
 
 from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
 
 from heedlm.errors import BadInput
 from heedlm.records.faults import BadRow, RowFault, explain, fault
@@ -122,6 +123,8 @@ class Rows(Sequence[T], Generic[T]):
         first = "; ".join(f"line {row.line}: {row.reason}" for row in self.bad[:3])
         more = f"; and {len(self.bad) - 3} more" if len(self.bad) > 3 else ""
         kind = f"{self.kind.__name__.lower()}s".replace("answerss", "answers")
+        if not self.total:
+            raise BadInput(f"{self.path} holds no rows: it needs at least one")
         if not self.rows:
             raise BadInput(f"{self.path}: none of {self.total} rows can be read as {kind} ({first}{more}); "
                            f"'heed check {self.path}' tells what the file holds")  # fmt: skip
@@ -240,9 +243,13 @@ class _Reader(Generic[T]):
         self._last = form
         self.formats[form.name] += 1
         if form is NATIVE and native_kind(raw) is self.kind:
-            return [self.kind.model_validate(raw)]
-        self._last = None
-        return build_all(form, raw, self.kind)
+            rows = [self.kind.model_validate(raw)]
+        else:
+            self._last = None
+            rows = build_all(form, raw, self.kind)
+        for row in rows:
+            _check_unicode(row)
+        return rows
 
     def _keep(self, line: int, row: T, raw: Raw) -> None:
         reason = fault(row)
@@ -292,6 +299,14 @@ def parse_json(line: bytes) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise RowFault(f"a JSON {type(row).__name__}, expected an object")
     return row
+
+
+def _check_unicode(row: Row) -> None:
+    """Raise RowFault for text that no encoding can write: half of a surrogate pair, or bytes that are no UTF-8."""
+    try:
+        row.model_dump_json()
+    except PydanticSerializationError as error:
+        raise RowFault("invalid unicode (half a surrogate pair, or bytes that are no UTF-8)") from error
 
 
 def _excerpt(raw: Raw) -> str:

@@ -91,7 +91,7 @@ def _plain(messages: Sequence[Message]) -> list[list[str]]:
 class Row(_Frozen):
     """What every row has: an id (made from the content where none is given) and where it comes from."""
 
-    id: str = ""
+    id: str = Field(default="", coerce_numbers_to_str=True)
     meta: Meta = Meta()
 
     def content(self) -> list[object]:

@@ -93,9 +93,7 @@ RATINGS = st.builds(
     **ORIGIN,
     **WHO,
 )
-THUMBS = st.builds(
-    Thumb, prompt=conversations("user"), answer=ANSWER, up=st.booleans(), reason=NAME, **ORIGIN, **WHO
-)
+THUMBS = st.builds(Thumb, prompt=conversations("user"), answer=ANSWER, up=st.booleans(), reason=NAME, **ORIGIN, **WHO)
 EVERY_KIND = {
     Document: DOCUMENTS,
     Prompt: PROMPTS,

@@ -115,9 +115,7 @@ def test_parquet_without_pyarrow_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     path = tmp_path / "rows.parquet"
     path.write_bytes(b"PAR1")
-    with pytest.raises(
-        BadInput, match=r"rows\.parquet needs pyarrow: pip install pyarrow, or save it as \.jsonl"
-    ):
+    with pytest.raises(BadInput, match=r"rows\.parquet needs pyarrow: pip install pyarrow, or save it as \.jsonl"):
         read(path, Document)
 
 

@@ -144,9 +144,7 @@ def test_transcripts_hold_a_row_whole_or_refuse_it(row):
 
 
 def test_a_transcript_refuses_text_that_holds_its_marks():
-    row = Comparison(
-        prompt=(ASK,), answers=(Answer(text="Bo.\n\nHuman: And?"), Answer(text="Ann.")), ranks=(1, 2)
-    )
+    row = Comparison(prompt=(ASK,), answers=(Answer(text="Bo.\n\nHuman: And?"), Answer(text="Ann.")), ranks=(1, 2))
     with pytest.raises(RowFault, match=r"hh-rlhf cannot hold it without loss"):
         as_format(row, "hh-rlhf")
 
