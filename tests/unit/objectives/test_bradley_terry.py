@@ -169,6 +169,20 @@ def test_metrics_by_hand(near):
     near(loss.metrics["score_mean"], 26 / 8)
 
 
+def test_scores_that_no_comparison_names_change_nothing(near):
+    batch = ranked_batch([[1, 2], [1, 1]])
+    scores = torch.tensor([1.2, 0.3, 0.5, -1.0], dtype=torch.float64)
+    moved = dataclasses.replace(
+        batch, better=batch.better + 1, worse=batch.worse + 1, tie_a=batch.tie_a + 1, tie_b=batch.tie_b + 1
+    )
+    among = torch.cat([number(1e6), scores, number(math.nan)]).requires_grad_()
+    loss = BradleyTerry()(among, moved)
+    near(loss.values, BradleyTerry()(scores, batch).values, tol=1e-12)
+    loss.mean().backward()
+    assert among.grad is not None
+    assert among.grad[0] == among.grad[-1] == 0
+
+
 def test_no_pairs_is_no_loss(near):
     none = torch.zeros(0, dtype=torch.long)
     loss = BradleyTerry()(torch.zeros(2), RankedBatch(none, none, none, none, torch.zeros(0), torch.zeros(0)))

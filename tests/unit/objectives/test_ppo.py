@@ -86,9 +86,7 @@ def test_nothing_outside_the_mask_matters_be_it_nan(f64, near):
     assert logps.grad.isfinite().all()
     assert logps.grad[~mask].eq(0).all()
     values = padded([0.5, 0.45, 0.5, 0.7]).requires_grad_()
-    value_loss = Ppo().value(
-        values, padded([0.2, 0.4, 0.1, 0.8]), padded([1.351364, 1.411963, 1.475750, 1.485]), mask
-    )
+    value_loss = Ppo().value(values, padded([0.2, 0.4, 0.1, 0.8]), padded([1.351364, 1.411963, 1.475750, 1.485]), mask)
     value_loss.mean().backward()
     near(value_loss.mean(), 0.478635)
     assert values.grad is not None
