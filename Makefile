@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format schema clean
+.PHONY: help setup demo test lint format schema clean
 
 SEED ?= 0
 VENV := .venv
@@ -15,6 +15,8 @@ TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+setup: $(VENV)/.setup-done  ## set up .venv and nothing more
 
 demo: $(VENV)/.setup-done  ## the whole path on the village, ending in a win rate and a report (SEED=3 for another seed)
 	@$(BIN)/heed demo seed=$(SEED)
@@ -33,8 +35,9 @@ format: $(VENV)/.setup-test-done  ## write the code in the one agreed style
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-schema: $(VENV)/.setup-done  ## regenerate the help that `heed --help` shows without loading torch
+schema: $(VENV)/.setup-done  ## regenerate what `heed --help` and docs/settings.md are made from
 	@$(BIN)/heed schema --write
+	@$(BIN)/python docs/make_settings.py
 
 clean:  ## remove the environment, caches and builds; runs stay
 	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

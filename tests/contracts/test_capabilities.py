@@ -31,9 +31,7 @@ def missing(evidence: str) -> list[str]:
             problems.append(f"{path} is neither a test nor a result")
         elif not (ROOT / path).is_file():
             problems.append(f"{path} does not exist")
-        elif test and not re.search(
-            rf"^\s*(?:async )?def {re.escape(test)}\(", (ROOT / path).read_text("utf-8"), re.M
-        ):
+        elif test and not re.search(rf"^\s*(?:async )?def {re.escape(test)}\(", (ROOT / path).read_text("utf-8"), re.M):
             problems.append(f"{path} has no {test}")
     return problems
 

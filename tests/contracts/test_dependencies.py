@@ -92,9 +92,7 @@ def test_the_installed_versions_are_the_pinned_ones():
 
 def test_the_package_imports_only_what_is_declared():
     known = {import_name(r) for r in direct()}
-    assert not [
-        f"{place} imports {name}" for name, place in imports("src") if COMES_WITH.get(name, name) not in known
-    ]
+    assert not [f"{place} imports {name}" for name, place in imports("src") if COMES_WITH.get(name, name) not in known]
 
 
 def test_every_runtime_dependency_is_used():

@@ -56,16 +56,12 @@ def test_no_machine_paths():
 
 
 def test_no_unfinished_business():
-    assert not found(
-        UNFINISHED, [path for path in files() if path.suffix in {".py", ".toml", ".md", ".html", ".js"}]
-    )
+    assert not found(UNFINISHED, [path for path in files() if path.suffix in {".py", ".toml", ".md", ".html", ".js"}])
 
 
 def test_no_test_is_empty_or_switched_off():
     """Tests marked `gpu` are the one exception: conftest skips them where there is no device."""
-    tests = [
-        path for path in files() if path.is_relative_to(ROOT / "tests") and path.name.startswith("test_")
-    ]
+    tests = [path for path in files() if path.is_relative_to(ROOT / "tests") and path.name.startswith("test_")]
     assert not found(EMPTY_TEST, tests)
 
 

@@ -30,9 +30,23 @@ def targets() -> set[str]:
     return set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
 
 
-def known_commands() -> set[str]:
-    schema = json.loads((ROOT / "src" / "heedlm" / "schema.json").read_text(encoding="utf-8"))
-    return set(schema["commands"])
+def schema() -> dict:
+    return json.loads((ROOT / "src" / "heedlm" / "cli" / "schema.json").read_text(encoding="utf-8"))
+
+
+def keys(words: list[str]) -> list[str]:
+    """The settings in the words after a command: `key=value`, `--key value` and `--key=value`."""
+    found = [re.match(r"(?:--)?([A-Za-z_][\w.-]*)=", word) for word in words]
+    return [match[1] for match in found if match] + [
+        word[2:] for word in words if word.startswith("--") and "=" not in word
+    ]
+
+
+def known_keys(command: str) -> set[str]:
+    """Settings of a command, the tables they stand in, and the switches of every command."""
+    fields = [field["key"] for field in schema()[command]["fields"]]
+    tables = {field.rpartition(".")[0] for field in fields}
+    return {*fields, *tables, "help", "json", "quiet"}
 
 
 def test_the_two_commands_are_in_the_readme():
@@ -54,7 +68,9 @@ def test_every_command_exists(page):
         if words[0] == "make":
             assert words[1] in targets(), f"make {words[1]} is not in the Makefile"
         elif words[0] == "heed" and not words[1].startswith("-"):
-            assert words[1] in known_commands(), f"heed {words[1]} is no command"
+            assert words[1] in schema(), f"heed {words[1]} is no command"
+            unknown = [key for key in keys(words[2:]) if key not in known_keys(words[1])]
+            assert not unknown, f"heed {words[1]} has no {unknown}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -69,9 +85,7 @@ def test_the_file_map_is_complete():
     text = README.read_text(encoding="utf-8")
     block = re.search(r"```text\nsrc/heedlm/\n(.*?)```", text, re.S)
     assert block
-    mapped = {
-        re.split(r"\s{2,}", line.strip(), maxsplit=1)[0] for line in block[1].splitlines() if line.strip()
-    }
+    mapped = {re.split(r"\s{2,}", line.strip(), maxsplit=1)[0] for line in block[1].splitlines() if line.strip()}
     package = ROOT / "src" / "heedlm"
     there = {path.name for path in package.glob("*.py") if not path.name.startswith("__")}
     there |= {f"{path.name}/" for path in package.iterdir() if path.is_dir() and path.name != "__pycache__"}

@@ -22,9 +22,7 @@ PACKAGE = ROOT / "src" / "heedlm"
 
 
 def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL"))
-    }
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL"))}
     return subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
@@ -39,9 +37,7 @@ def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
-    built = run(
-        sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT, cwd=folder
-    )
+    built = run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT, cwd=folder)
     assert built.returncode == 0, built.stdout + built.stderr
     (path,) = folder.glob("*.whl")
     return path
@@ -81,15 +77,11 @@ def test_the_wheel_holds_every_file_of_the_package(wheel):
 
 def test_the_wheel_holds_presets_schema_and_templates(wheel):
     held = zipfile.ZipFile(wheel).namelist()
-    assert "heedlm/schema.json" in held
+    assert "heedlm/cli/schema.json" in held
     assert "heedlm/py.typed" in held
     for stage in ("pretrain", "sft", "reward", "ppo"):
         assert f"heedlm/presets/{stage}/tiny.toml" in held
-    assert [
-        name
-        for name in held
-        if name.startswith("heedlm/report/") and name.endswith((".html", ".jinja", ".j2"))
-    ]
+    assert [name for name in held if name.startswith("heedlm/report/") and name.endswith((".html", ".jinja", ".j2"))]
 
 
 def test_the_wheel_carries_its_licence_and_no_tests(wheel):
