@@ -7,6 +7,7 @@ token (or one whose padding token is its EOS) behaves like any other.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,7 +22,6 @@ def logits(
     model: nn.Module,
     tokens: Int[Tensor, "B T"],
     mask: Bool[Tensor, "B T"] | None = None,
-    positions: Int[Tensor, "B T"] | None = None,
     blocks: Int[Tensor, "B T"] | None = None,
 ) -> Float[Tensor, "B T V"]:
     """Next-token logits of a causal model: `[:, t]` predicts token t + 1.
@@ -30,43 +30,46 @@ def logits(
         model: A causal language model.
         tokens: Token ids; any valid id serves as padding.
         mask: True at real tokens. Right-padded rows need none: causal attention never looks at what follows.
-            With padding on the left (or anywhere else) position ids are counted from the mask.
-        positions: Position ids, where they differ from what the mask or the blocks say.
+            Padding on the left, or anywhere else, is moved to the right and back again, so that positions
+            count real tokens only (PITFALLS 2).
         blocks: Number of the packed example that each token belongs to. A token attends only to earlier
             tokens of its own example, and each example's positions start at 0: the logits are those of
             separate rows.
 
     Values at padding are finite but mean nothing.
     """
-    if blocks is not None and not _packs(model):
-        return _unpacked(model, tokens, blocks)
-    extra = _arguments(tokens, mask, positions, blocks)
-    out: Tensor = model(input_ids=tokens, use_cache=False, **extra).logits
-    return out
+
+    def run(rows: Tensor, **extra: Tensor) -> Tensor:
+        out: Tensor = model(input_ids=rows, use_cache=False, **extra).logits
+        return out
+
+    if blocks is None:
+        return _aligned(run, tokens, mask)
+    if _packs(model):
+        return run(tokens, position_ids=block_positions(blocks))
+    return _unpacked(run, tokens, blocks)
 
 
 def token_scores(
-    model: nn.Module,
-    tokens: Int[Tensor, "B T"],
-    mask: Bool[Tensor, "B T"] | None = None,
-    position_ids: Int[Tensor, "B T"] | None = None,
+    model: nn.Module, tokens: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"] | None = None
 ) -> Float[Tensor, "B T"]:
     """The scalar head's output at every token, in reward units (`gain · head + bias`, see `calibrate`).
 
     A reward model's reward is the value at the last real token; a critic's value at t is that of the state
     after token t, which predicts token t + 1. Padding is treated as in `logits`.
     """
-    extra = _arguments(tokens, mask, position_ids, None)
     held: Any = model
-    hidden = held.base_model(input_ids=tokens, use_cache=False, **extra).last_hidden_state
-    scores: Tensor = held.score(hidden).squeeze(-1)
+
+    def run(rows: Tensor) -> Tensor:
+        out: Tensor = held.score(held.base_model(input_ids=rows, use_cache=False).last_hidden_state)
+        return out
+
+    scores = _aligned(run, tokens, mask).squeeze(-1)
     gain, bias = calibration(model)
     return scores if (gain, bias) == (1.0, 0.0) else scores * gain + bias
 
 
-def reward_scores(
-    model: nn.Module, tokens: Int[Tensor, "B T"], lengths: Int[Tensor, "B"]
-) -> Float[Tensor, "B"]:
+def reward_scores(model: nn.Module, tokens: Int[Tensor, "B T"], lengths: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
     """One reward per right-padded row: the score at its last real token, `tokens[b, lengths[b] - 1]`.
 
     Never at the padding after it (PITFALLS 1): the row is found by its length, not by its ids.
@@ -117,53 +120,44 @@ def context_limit(model: nn.Module) -> int | None:
     return int(limit) if limit else None
 
 
-def _arguments(
-    tokens: Tensor, mask: Tensor | None, positions: Tensor | None, blocks: Tensor | None
-) -> dict[str, Tensor]:
-    """What to pass to a transformers model beside the tokens.
-
-    Restarting position ids without any mask is how transformers recognises packed rows; it then builds the
-    block-diagonal mask for whichever kind of attention each layer has.
-    """
-    if blocks is not None:
-        return {"position_ids": block_positions(blocks) if positions is None else positions}
-    if mask is not None and not _right_padded(mask):
-        return {
-            "attention_mask": mask.long(),
-            "position_ids": positions_of(mask) if positions is None else positions,
-        }
-    return {} if positions is None else {"position_ids": positions}
-
-
-def _right_padded(mask: Tensor) -> bool:
-    """True if no real token follows padding, so that plain causal attention is already right."""
-    return not bool((mask[:, 1:] & ~mask[:, :-1]).any())
+def _aligned(run: Callable[[Tensor], Tensor], tokens: Tensor, mask: Tensor | None) -> Tensor:
+    """`run` on rows whose real tokens come first, with its output (B, T, …) put back where they were."""
+    if mask is None or not bool((mask[:, 1:] & ~mask[:, :-1]).any()):
+        return run(tokens)
+    order = (~mask).long().argsort(dim=1, stable=True)
+    out = run(tokens.gather(1, order))
+    back = order.argsort(dim=1)
+    return out.gather(1, back[..., None].expand(-1, -1, out.shape[-1]))
 
 
 def _packs(model: nn.Module) -> bool:
-    """Whether this model keeps packed examples apart, tried once per model on a row of six tokens."""
+    """Whether this model keeps packed examples apart; tried once per model, on rows of six tokens.
+
+    Restarting position ids without any mask is how transformers recognises packed rows, and it then builds the
+    block-diagonal mask for whichever kind of attention each layer has. A model that ignores them would let
+    examples see each other without a word, so the second example must not change with the first.
+    """
     known = getattr(model, _PACKS, None)
     if known is None:
-        training = model.training
-        model.train(False)
-        with torch.no_grad():
-            device = tensor_device(model)
-            tokens = torch.tensor([[1, 2, 0, 2, 1, 0]], device=device)
-            blocks = torch.tensor([[0, 0, 0, 1, 1, 1]], device=device)
-            packed = model(input_ids=tokens, use_cache=False, position_ids=block_positions(blocks)).logits
-            alone = model(input_ids=tokens[:, 3:], use_cache=False).logits
-            scale = alone.float().abs().max().clamp(min=1e-6)
-            known = bool((packed[:, 3:] - alone).float().abs().max() <= 0.02 * scale)
-        model.train(training)
+        known = takes(model, "position_ids")
+        if known:
+            training = model.training
+            model.train(False)
+            with torch.no_grad():
+                tokens = torch.tensor([[1, 2, 0, 2, 1, 0], [0, 0, 1, 2, 1, 0]], device=tensor_device(model))
+                places = torch.tensor([[0, 1, 2, 0, 1, 2]], device=tokens.device).expand(2, -1)
+                out = model(input_ids=tokens, use_cache=False, position_ids=places).logits[:, 3:]
+            known = bool(torch.equal(out[0], out[1]))
+            model.train(training)
         setattr(model, _PACKS, known)
     return bool(known)
 
 
-def _unpacked(model: nn.Module, tokens: Tensor, blocks: Tensor) -> Tensor:
+def _unpacked(run: Callable[[Tensor], Tensor], tokens: Tensor, blocks: Tensor) -> Tensor:
     """Packed rows laid out as one row per example, for models that cannot keep packed examples apart."""
     positions = block_positions(blocks)
     example = (positions == 0).flatten().cumsum(0).view_as(positions) - 1
     count, longest = int(example.max()) + 1, int(positions.max()) + 1
     rows = tokens.new_zeros((count, longest))
     rows[example, positions] = tokens
-    return logits(model, rows)[example, positions]
+    return run(rows)[example, positions]

@@ -55,9 +55,7 @@ def load_model(
     config = load_config(path, trust=trust)
     kind = _architecture(config)
     if kind.endswith("ForSequenceClassification"):
-        raise BadInput(
-            f"{path} is a reward model ({kind}), not a language model: give the model it was trained from"
-        )
+        raise BadInput(f"{path} is a reward model ({kind}), not a language model: give the model it was trained from")
     return _load(AutoModelForCausalLM, path, config, dtype=dtype, device=device, trust=trust, dropout=dropout)
 
 
@@ -72,13 +70,9 @@ def load_reward(
     """A reward model or critic (`AutoModelForSequenceClassification`, one label); see `load_model`."""
     config = load_config(path, trust=trust)
     if not _architecture(config).endswith("ForSequenceClassification"):
-        raise BadInput(
-            f"{path} is a language model, not a reward model: train one from it with `heed reward`"
-        )
+        raise BadInput(f"{path} is a language model, not a reward model: train one from it with `heed reward`")
     if config.num_labels != 1:
-        raise BadInput(
-            f"{path} scores {config.num_labels} labels, a reward model has 1: retrain it with num_labels=1"
-        )
+        raise BadInput(f"{path} scores {config.num_labels} labels, a reward model has 1: retrain it with num_labels=1")
     model = _load(
         AutoModelForSequenceClassification,
         path,
@@ -89,9 +83,7 @@ def load_reward(
         dropout=dropout,
     )
     if not isinstance(getattr(model, "score", None), torch.nn.Module):
-        raise BadInput(
-            f"{path}: {type(model).__name__} has no `score` head, so no per-token scores: use another model"
-        )
+        raise BadInput(f"{path}: {type(model).__name__} has no `score` head, so no per-token scores: use another model")
     return model
 
 
@@ -111,9 +103,7 @@ def load_config(path: str | Path, *, trust: bool = False) -> PreTrainedConfig:
     """
     check_folder(path)
     try:
-        config: PreTrainedConfig = AutoConfig.from_pretrained(
-            str(path), trust_remote_code=trust, **network(path)
-        )
+        config: PreTrainedConfig = AutoConfig.from_pretrained(str(path), trust_remote_code=trust, **network(path))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{path}: config.json cannot be used: {one_line(error)}") from error
     return config
@@ -217,6 +207,7 @@ def _load(
         "use_safetensors": True,
         "trust_remote_code": trust,
         "output_loading_info": True,
+        "ignore_mismatched_sizes": True,  # so that _check_complete can name the weight
         **network(path),
     }
     try:
@@ -241,6 +232,4 @@ def _check_complete(path: str | Path, info: dict[str, Any]) -> None:
         names = sorted(str(n[0] if isinstance(n, tuple) else n) for n in info.get(key) or ())
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            raise BadInput(
-                f"{path}: the weight file {what} {names[0]}{more}: it does not belong to this config.json"
-            )
+            raise BadInput(f"{path}: the weight file {what} {names[0]}{more}: it does not belong to this config.json")

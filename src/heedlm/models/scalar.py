@@ -36,9 +36,7 @@ def new_reward(policy: str | Path | PreTrainedModel, *, seed: int = 0) -> Scalar
     try:
         with torch.random.fork_rng(devices=[]):
             auto: Any = AutoModelForSequenceClassification
-            scalar = auto.from_config(
-                config, dtype=weight.dtype, attn_implementation=model.config._attn_implementation
-            )
+            scalar = auto.from_config(config, dtype=weight.dtype, attn_implementation=model.config._attn_implementation)
         scalar.base_model.load_state_dict(model.base_model.state_dict())
     except (ValueError, RuntimeError) as error:
         raise BadInput(f"{type(model).__name__} cannot become a reward model: {one_line(error)}") from error

@@ -42,9 +42,7 @@ def train_tokenizer(
         BadInput: `vocab_size` too small for 256 bytes and the special tokens, or no text at all.
     """
     if vocab_size < SMALLEST_VOCABULARY:
-        raise BadInput(
-            f"vocab_size={vocab_size} is too small: bytes and special tokens take {SMALLEST_VOCABULARY}"
-        )
+        raise BadInput(f"vocab_size={vocab_size} is too small: bytes and special tokens take {SMALLEST_VOCABULARY}")
     chosen = _within(texts, max_characters, seed)
     if not chosen:
         raise BadInput("the tokenizer was given no text: give a corpus with at least one non-empty document")

@@ -21,7 +21,7 @@ from heedlm.rollout.cache import decode_cache
 from heedlm.rollout.sampling import Sampling
 
 # Finished rows leave the batch once they are this share of it: leaving copies the cache of those that stay.
-_LEAVE = 0.125
+_LEAVE = 0.25
 
 
 class Transformers(Config):
@@ -151,7 +151,7 @@ class _Decoding:
         return out
 
     def _read(self, prompts: list[Sequence[int]], most: int) -> tuple[Tensor, int]:
-        """Logits of the first answer token (B, V) and the padded prompts' width; equal prompts are read once."""
+        """Logits of the first answer token (B, V) and the prompts' width; equal prompts are read once."""
         different = list(dict.fromkeys(map(tuple, prompts)))
         width = max(map(len, different))
         device = self.stop.device
