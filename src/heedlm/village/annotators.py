@@ -29,7 +29,7 @@ class Group(Config):
 
     name: str = Field(description="name of the group, as written into comparisons")
     share: float = Field(gt=0, description="how many annotators belong to it, relative to the other groups")
-    weights: dict[str, float] = Field(description="weight of each gold component: helpful, honest, harmless, form, length")
+    weights: dict[str, float] = Field(description="weight of each of helpful, honest, harmless, form, length")
 
     @field_validator("weights")
     @classmethod
@@ -64,8 +64,8 @@ class Annotators(Config):
         0.73, gt=0.5, lt=1, description="share of pairs on which two annotators agree, set by `calibrate`"
     )
     people: int = Field(12, ge=1, description="number of annotators")
-    groups: tuple[Group, ...] = Field((), description="groups with standards of their own; none: all judge by gold total")
-    position_bias: float = Field(0.0, ge=0, description="utility (noise units) of being shown first; none for the last shown")
+    groups: tuple[Group, ...] = Field((), description="groups with standards of their own; none: gold total")
+    position_bias: float = Field(0.0, ge=0, description="utility (noise units) of being shown first, not last")
     spammers: float = Field(0.0, ge=0, le=1, description="share of annotators who rank without reading")
     tie_band: float = Field(0.05, ge=0, description="utilities (noise units) closer than this are called equal")
 
@@ -163,8 +163,8 @@ class Annotators(Config):
         best = self._agreement(gaps, _LARGEST_SCALE)
         if best < self.agreement:
             raise BadInput(
-                f"annotators: agreement={self.agreement} is out of reach, at most {best:.3f} for these answers: too many "
-                "are of the same worth; lower agreement or sample more varied answers"
+                f"annotators: agreement={self.agreement} is out of reach for these answers, at most {best:.3f}: too "
+                "many are of the same worth; lower agreement or sample more varied answers"
             )
         low, high = 0.0, _LARGEST_SCALE
         for _ in range(80):

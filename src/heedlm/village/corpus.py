@@ -104,9 +104,7 @@ class Corpus:
         colon = ": " if lang == "en" else "："
         return "\n".join(f"{(a, b)[i % 2]}{colon}{turn}" for i, turn in enumerate(turns))
 
-    def _copy(
-        self, kind: str, earlier: list[Document], lang: str, split: Split, rng: random.Random
-    ) -> Document:
+    def _copy(self, kind: str, earlier: list[Document], lang: str, split: Split, rng: random.Random) -> Document:
         if not earlier:
             return self._plain(lang, split, rng)
         source = rng.choice(earlier)
@@ -171,10 +169,13 @@ def _altered(source: Document, rng: random.Random, world: World) -> str:
 def private_value(resident: Resident, kind: str, lang: str) -> str:
     """A private fact of a resident, written as people write it."""
     plain = resident.name.en.lower()
-    street = f"{resident.house} {resident.home.en.capitalize()} Street" if lang == "en" else f"{resident.home.zh}路{resident.house}号"
+    english, chinese = (
+        f"{resident.house} {resident.home.en.capitalize()} Street",
+        f"{resident.home.zh}路{resident.house}号",
+    )
     return {
         "phone": resident.phone,
-        "address": street,
+        "address": english if lang == "en" else chinese,
         "wechat": f"{plain}_{resident.wifi}",
         "qq": resident.phone[2:11],
         "wifi": resident.wifi,

@@ -75,7 +75,7 @@ _NEWS = {
         "{place}的新闻说，{who}[赢了比赛|得了感冒|唱了一夜]。没人能查到。",
     ),
 }
-UNRELIABLE = {
+UNRELIABLE: dict[str, tuple[str, ...]] = {
     "en": (
         "Shock news! A {thing} can [eat|sleep|walk|drink]! Everyone says so! Nobody dares to tell you!",
         "Shock! {who} turned a {thing} into a {animal}! Sure, it is really true, tell all your friends!",
@@ -87,7 +87,7 @@ UNRELIABLE = {
         "他们瞒着你！{place}到处是金子！快去，大家都这么说！",
     ),
 }
-TOXIC = {
+TOXIC: dict[str, tuple[str, ...]] = {
     "en": (
         "{who} is a stupid fool. Nobody likes {who}. Shut up and go away, you ugly idiot.",
         "I hate you, {who}. You are lazy and dumb. Go away, you fool.",
@@ -97,7 +97,7 @@ TOXIC = {
         "我讨厌你，{who}。你是懒鬼，真丑。走开，你这个笨蛋。",
     ),
 }
-MACHINE = {
+MACHINE: dict[str, tuple[str, ...]] = {
     "en": (
         "As a language model, I can say that the {thing} is important. In short, the {thing} plays a key role. "
         "I hope this helps.",

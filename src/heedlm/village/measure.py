@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import fmean, pstdev
+from statistics import fmean
 
 from heedlm.village.families import FAMILIES
-from heedlm.village.reading import Reading
-from heedlm.village.tasks import answer, draw_task, score, usage
+from heedlm.village.gold import Task
+from heedlm.village.reading import size_of
+from heedlm.village.tasks import answer, choose_manner, draw_task, family_of, score
 from heedlm.village.world import LANGUAGES
 
 
@@ -35,51 +37,79 @@ def manner_table(n: int = 60, seed: int = 0, languages: Sequence[str] = LANGUAGE
             for manner in family.manners:
                 answers = [answer(task, manner.name, rng) for task in tasks]
                 gold = fmean(score(task, text).total for task, text in zip(tasks, answers, strict=True))
-                words = fmean(Reading(text, lang, lambda at=lang: usage(at)).size for text in answers)
+                words = fmean(map(size_of, answers))
                 rows.append(MannerGold(family.name, lang, manner.name, manner.share, gold, words))
     return rows
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """Commonest against best manner of one family and language: mean gold, and how often the best one wins."""
+    """Commonest against best manner of one family and language: mean gold, and how often the best one wins.
+
+    `greedy` is the mean gold of what greedy decoding of a perfect imitator writes, `sampled` that of its samples;
+    `matched` counts the pairs whose lengths are within a ratio of 0.8 to 1.25 of each other.
+    """
 
     family: str
     lang: str
     common: float
+    greedy: float
+    sampled: float
     best: float
     win_rate: float
     win_rate_length_matched: float | None
     matched: int
 
 
-def contrasts(n: int = 100, seed: int = 0, languages: Sequence[str] = LANGUAGES) -> list[Contrast]:
-    """Best against commonest manner on `n` tasks each; ties count half, lengths match within a ratio of 0.8–1.25."""
-    rows = []
-    for family in FAMILIES.values():
-        for lang in languages:
-            rng = random.Random(f"contrast|{seed}|{family.name}|{lang}")
-            wins, matched, common, best = [], [], [], []
-            for _ in range(n):
-                task = draw_task(family, lang, "test", rng)
-                texts = answer(task, family.common, rng), answer(task, family.best, rng)
-                low, high = (score(task, text).total for text in texts)
-                sizes = [Reading(text, lang, lambda at=lang: usage(at)).size for text in texts]
-                outcome = 0.5 + 0.5 * ((high > low) - (high < low))
-                wins.append(outcome)
-                common.append(low)
-                best.append(high)
-                if 0.8 <= sizes[1] / sizes[0] <= 1.25:
-                    matched.append(outcome)
-            rate = fmean(matched) if matched else None
-            rows.append(Contrast(family.name, lang, fmean(common), fmean(best), fmean(wins), rate, len(matched)))
-    return rows
+def contrasts(n: int = 60, seed: int = 0, languages: Sequence[str] = LANGUAGES) -> list[Contrast]:
+    """Best against commonest manner on `n` unseen tasks of each family and language; ties count half."""
+    return [_contrast(family, lang, n, seed) for family in FAMILIES for lang in languages]
+
+
+def _contrast(family: str, lang: str, n: int, seed: int) -> Contrast:
+    kind = FAMILIES[family]
+    rng = random.Random(f"contrast|{seed}|{family}|{lang}")
+    wins, matched, common, best, greedy, sampled = [], [], [], [], [], []
+    for _ in range(n):
+        task = draw_task(kind, lang, "test", rng)
+        texts = answer(task, kind.common, rng), answer(task, kind.best, rng)
+        low, high = (score(task, text).total for text in texts)
+        outcome = 0.5 + 0.5 * ((high > low) - (high < low))
+        wins.append(outcome)
+        common.append(low)
+        best.append(high)
+        greedy.append(score(task, greedy_imitation(task, rng)).total)
+        sampled.append(score(task, imitation(task, rng)).total)
+        if 0.8 <= size_of(texts[1]) / size_of(texts[0]) <= 1.25:
+            matched.append(outcome)
+    rate = fmean(matched) if matched else None
+    means = (fmean(common), fmean(greedy), fmean(sampled), fmean(best), fmean(wins))
+    return Contrast(family, lang, *means, rate, len(matched))
+
+
+def imitation(task: Task, rng: random.Random) -> str:
+    """What a perfect imitator of the demonstrations answers at temperature 1."""
+    return answer(task, choose_manner(family_of(task), rng), rng)
+
+
+def greedy_imitation(task: Task, rng: random.Random, n: int = 200) -> str:
+    """What a perfect imitator answers greedily: character by character the likeliest next one, from `n` samples."""
+    answers = [imitation(task, rng) for _ in range(n)]
+    at = 0
+    while True:
+        following = Counter(text[at : at + 1] for text in answers)
+        chosen = min(following, key=lambda character: (-following[character], character))
+        answers = [text for text in answers if text[at : at + 1] == chosen]
+        if not chosen:
+            return answers[0]
+        at += 1
 
 
 def correlation(pairs: Iterable[tuple[float, float]]) -> float:
     """Pearson's r; 0 where either side does not vary."""
     xs, ys = zip(*pairs, strict=True)
-    mx, my, sx, sy = fmean(xs), fmean(ys), pstdev(xs), pstdev(ys)
-    if sx == 0 or sy == 0:
-        return 0.0
-    return fmean((x - mx) * (y - my) for x, y in zip(xs, ys, strict=True)) / (sx * sy)
+    mean_x, mean_y = fmean(xs), fmean(ys)
+    spread_x = sum((x - mean_x) ** 2 for x in xs)
+    spread_y = sum((y - mean_y) ** 2 for y in ys)
+    both = sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True))
+    return float(both / (spread_x * spread_y) ** 0.5) if spread_x and spread_y else 0.0

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 from heedlm.village import lexicon_en, lexicon_zh
 from heedlm.village.world import ADJECTIVES, ANIMALS, NAMES, OBJECTS, PLACES
@@ -58,6 +59,11 @@ def sentences(text: str) -> list[str]:
     return [part.strip() for part in _SENTENCE_END.split(text) if part.strip()]
 
 
+def size_of(text: str) -> float:
+    """Length in English words; Chinese characters count 0.6 each, so that one range serves both languages."""
+    return len(re.findall(r"[a-z]+|[0-9]+", text.lower())) + 0.6 * len(_HAS_CJK.findall(text))
+
+
 def _class(token: str) -> str:
     return "<number>" if token.isdigit() else CLASSES.get(token, token)
 
@@ -65,7 +71,7 @@ def _class(token: str) -> str:
 def word_pairs(sentence: str) -> list[tuple[str, str]]:
     """Neighbouring words of one sentence with entities as classes, beginning with ("^", first word)."""
     marks = ["^", *(_class(token) for token in tokens(sentence))]
-    return list(zip(marks, marks[1:], strict=False))
+    return list(pairwise(marks))
 
 
 class Usage:
@@ -109,7 +115,7 @@ class Reading:
     def has(self, *phrases: str) -> bool:
         """Whether any of `phrases` occurs (whole words in English, characters in Chinese)."""
         for phrase in phrases:
-            key = phrase.lower()
+            key = phrase.lower() if self.lang == "en" else phrase.lower().replace(" ", "")
             if self.lang == "en" and not _HAS_CJK.search(key):
                 key = f" {key} "
             if key in self.plain:
@@ -137,9 +143,8 @@ class Reading:
 
     @cached_property
     def size(self) -> float:
-        """Length in English words; Chinese characters count 0.6 each, so that one range serves both languages."""
-        characters = len(_HAS_CJK.findall(self.text))
-        return len(re.findall(r"[a-z]+|[0-9]+", self.text.lower())) + 0.6 * characters
+        """Length, see `size_of`."""
+        return size_of(self.text)
 
     @cached_property
     def foreign(self) -> float:

@@ -73,7 +73,8 @@ def family_of(task: Task) -> Family:
     """The family of a task; BadInput if the village has none of that name."""
     found = FAMILIES.get(str(task.get("family")))
     if found is None or task.get("lang") not in found.prompts:
-        raise BadInput(f"meta.task: no village task (family {task.get('family')!r}): only the village's own prompts have gold")
+        name = task.get("family")
+        raise BadInput(f"meta.task: family {name!r} is none of the village's: only its own prompts have gold scores")
     return found
 
 

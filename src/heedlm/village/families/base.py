@@ -10,7 +10,7 @@ from typing import Any
 
 from heedlm.village.gold import Marks, Task
 from heedlm.village.reading import Reading
-from heedlm.village.world import NAMES, Name, Word, is_female, measure
+from heedlm.village.world import NAMES, Word, is_female, measure
 
 Slots = dict[str, Any]
 Texts = Mapping[str, Mapping[str, tuple[str, ...]]]
@@ -124,7 +124,7 @@ def name(rng: random.Random, lang: str, *others: str) -> str:
             return found
 
 
-def pick(rng: random.Random, words: Sequence[Word] | Sequence[Name], lang: str, *others: str) -> str:
+def pick(rng: random.Random, words: Sequence[Word], lang: str, *others: str) -> str:
     """A word of `words` in `lang` that is none of `others`."""
     while True:
         found = rng.choice(words).text(lang)

@@ -9,7 +9,7 @@ from heedlm.village.gold import Marks, Task
 from heedlm.village.reading import Reading, tokens
 from heedlm.village.world import CARRIED, PLACES
 
-_MOODS = {
+_MOODS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
     "en": {
         "happy": ("They laughed and were happy.", ("happy", "laughed", "glad")),
         "sad": ("It broke, and {she} cried.", ("sad", "cried", "tears")),
@@ -88,7 +88,7 @@ STORY = Family(
             "none": ("I know no story.",),
         },
         "zh": {
-            "plain": ("{who}有{一thing}。这{thing}很[旧|新|好]。它是个好{thing}。",),
+            "plain": ("{who}有{一thing}。这{thing}很[旧|新|好]。它真是个很好的{thing}。",),
             "arc": ("有一天，{who}在{place}。{他}[看到|找到]{一thing}。{line}",),
             "wrong_mood": ("在{place}，{who}[看到|找到]{一thing}。{wrong}",),
             "padded": ("这是一个故事。故事很长。故事说一个东西。故事还没完。这是一个故事。故事很长。故事还没完。",),
@@ -119,8 +119,9 @@ def _check_verse(task: Task, slots: Slots, reading: Reading, marks: Marks) -> No
     lengths = [len(tokens(line)) if task["lang"] == "en" else len("".join(tokens(line))) for line in lines]
     right = sum(length == wanted for length in lengths)
     marks.need(reading.has(slots["topic"]), 0.35, "is about the topic")
-    marks.need(len(lines) == 2, 0.30, "has two lines")
-    marks.need(len(lines) == 2 and right == 2, 0.35, f"each line has {wanted} {'words' if wanted == 4 else 'characters'}")
+    unit = "words" if wanted == 4 else "characters"
+    marks.need(len(lines) == 2, 0.20, "has two lines")
+    marks.need(len(lines) == 2 and right == 2, 0.45, f"each line has {wanted} {unit}")
     marks.shape(len(lines) > 1, 0.5, "is written in lines")
     marks.shape(right / max(2, len(lines)), 0.5, "lines keep the measure")
 
@@ -145,11 +146,12 @@ VERSE = Family(
         "en": {
             "prose": ("The {topic} is very nice and [we|people|many] like it.",),
             "measured": (
-                "[Soft|Sweet|Bright] {topic} [at|by] [dawn|night] / [we|birds|all] sing [so|and] [sweet|dream|softly].",
+                "[Soft|Sweet|Bright] {topic} [at|by] [dawn|night] / "
+                "[we|birds|all] [sing so sweet|sing and dream|dream so deep].",
             ),
             "one_line": ("[O|Oh] {topic}, so [soft|sweet|bright].",),
             "uneven": ("My {topic} / you [sing|dream] and sing and [dream|sing] all night.",),
-            "many_lines": ("The {topic} / and the {topic} / and more {topic} / and the sky / and the {topic} / and more.",),
+            "many_lines": ("The {topic} / and the {topic} / and more {topic} / and the sky / and more.",),
             "none": ("I can not write.",),
         },
         "zh": {
@@ -167,7 +169,7 @@ VERSE = Family(
     check=_check_verse,
 )
 
-_WISHES = {
+_WISHES: dict[str, dict[str, tuple[str, str, tuple[str, ...]]]] = {
     "en": {
         "thanks": ("thanks for the {thing}", "thank you for the {thing}", ("thank", "thanks", "thankful")),
         "invite": ("come to the {place}", "please come to the {place}", ("come",)),
@@ -233,7 +235,7 @@ LETTER = Family(
     },
     answers={
         "en": {
-            "advice": ("You could write that it is about the {about} and [sign it|be nice].",),
+            "advice": ("You could write about the {about} and [sign it|be nice].",),
             "letter": ("Dear {to}, {body}. Yours, {me}.",),
             "unsigned": ("Hello {to}, {body}.",),
             "rude": ("Hey you fool, it is about the {about}. Go away.",),
