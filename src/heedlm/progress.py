@@ -86,9 +86,7 @@ class Bar:
         of = f"/{self.total}" if self.total is not None else ""
         left = self.seconds_left()
         rest = f", {clock(left)} left" if left is not None else ""
-        print(
-            f"{self.title}: {self.done}{of} {self.unit}, {self.rates()}{rest}", file=self._stream, flush=True
-        )
+        print(f"{self.title}: {self.done}{of} {self.unit}, {self.rates()}{rest}", file=self._stream, flush=True)
 
     def _end(self) -> None:
         if self._spoken and not _quiet:

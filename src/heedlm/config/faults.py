@@ -12,9 +12,7 @@ from heedlm.config.base import Config, keys, member_for
 from heedlm.config.words import nearest
 
 
-def explain(
-    at: str, fault: Any, cls: type[Config], plain: Mapping[str, Any], sources: Mapping[str, str]
-) -> str:
+def explain(at: str, fault: Any, cls: type[Config], plain: Mapping[str, Any], sources: Mapping[str, str]) -> str:
     """One line on a fault that pydantic found: the field, what is wrong, what was given or is nearest."""
     source = next((sources[at[:cut]] for cut in _cuts(at) if at[:cut] in sources), "")
     place = f"{source}: {at}" if source else at

@@ -39,9 +39,7 @@ class Layers:
             info = cls.model_fields.get(key) if cls is not None else None
             table = self._table_to_fill(into.get(key), value, info)
             into[key] = table
-            self._merge(
-                table, value, member_for(info, {**table, **value}) if info else None, source, f"{at}{key}."
-            )
+            self._merge(table, value, member_for(info, {**table, **value}) if info else None, source, f"{at}{key}.")
 
     @staticmethod
     def _table_to_fill(old: Any, value: Mapping[str, Any], info: FieldInfo | None) -> dict[str, Any]:
@@ -85,8 +83,8 @@ class Layers:
         # The likeliest reading's fault is the one to tell of, not that of the last one tried.
         at = faults[0][0]
         line = explain(at, first[at], self.cls, plain, self.sources)
-        more = len({at for at, _ in faults}) - 1
-        raise BadInput(line + (f" (and {more} more)" if more else ""))
+        others = sorted({other for other, _ in faults} - {at})
+        raise BadInput(line + (f" (also wrong or missing: {', '.join(others)})" if others else ""))
 
 
 def _plain(tree: Mapping[str, Any], choice: Mapping[str, int], at: str) -> tuple[dict[str, Any], set[str]]:

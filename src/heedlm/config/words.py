@@ -90,9 +90,7 @@ def read_file(word: str, stage: str) -> tuple[dict[str, Any], str]:
         try:
             text = path.read_text(encoding="utf-8-sig")
         except OSError as error:
-            raise BadInput(
-                f"{word}: cannot be read ({error.strerror}); give a TOML file or a preset"
-            ) from None
+            raise BadInput(f"{word}: cannot be read ({error.strerror}); give a TOML file or a preset") from None
         except UnicodeDecodeError as error:
             raise BadInput(f"{word}: is not UTF-8 (byte {error.start}); save it as UTF-8") from None
     else:

@@ -14,9 +14,7 @@ def model_card(run: Run, what: str) -> str:
         run: The run that made the model.
         what: One sentence that says what the model is.
     """
-    inputs = [
-        f"| {item.role} | `{item.run or item.path}` | `{item.fingerprint[:16]}` |" for item in run.info.inputs
-    ]
+    inputs = [f"| {item.role} | `{item.run or item.path}` | `{item.fingerprint[:16]}` |" for item in run.info.inputs]
     return "\n".join(
         [
             "---",

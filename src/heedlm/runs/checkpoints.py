@@ -59,15 +59,9 @@ def save(
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         earlier = newest(run)
-        intact = (
-            f"{earlier.name} is intact: free space, then heed resume {run.path}"
-            if earlier
-            else "none is left"
-        )
+        intact = f"{earlier.name} is intact: free space, then heed resume {run.path}" if earlier else "none is left"
         what = error.strerror or error
-        raise HeedError(
-            f"{final}: checkpoint could not be written ({what}); of the earlier ones {intact}"
-        ) from error
+        raise HeedError(f"{final}: checkpoint could not be written ({what}); of the earlier ones {intact}") from error
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -181,9 +175,7 @@ def _retire(folder: Path, just_saved: Path, keep_last: int, budget_bytes: int | 
     while (size := sum(_bytes(path) for path in _numbered(folder))) > budget_bytes and stay:
         shutil.rmtree(stay.pop(0), ignore_errors=True)
     if size > budget_bytes:
-        sys.stderr.write(
-            f"{folder}: holds {size} bytes, over its budget of {budget_bytes}; none can be spared\n"
-        )
+        sys.stderr.write(f"{folder}: holds {size} bytes, over its budget of {budget_bytes}; none can be spared\n")
 
 
 def _looks_whole(checkpoint: Path) -> bool:
@@ -196,9 +188,7 @@ def _looks_whole(checkpoint: Path) -> bool:
 
 def _numbered(folder: Path) -> list[Path]:
     found = folder.iterdir() if folder.is_dir() else ()
-    return sorted(
-        (path for path in found if path.name.isdigit() and path.is_dir()), key=lambda path: int(path.name)
-    )
+    return sorted((path for path in found if path.name.isdigit() and path.is_dir()), key=lambda path: int(path.name))
 
 
 def _files(folder: Path) -> Iterator[Path]:

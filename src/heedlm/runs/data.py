@@ -22,16 +22,14 @@ def quarantine(run: Run, role: str, rows: Rows[R]) -> None:
     if not rows.bad:
         return
     lines = [
-        json.dumps({"line": r.line, "reason": r.reason, "excerpt": r.excerpt}, ensure_ascii=False)
-        for r in rows.bad
+        json.dumps({"line": r.line, "reason": r.reason, "excerpt": r.excerpt}, ensure_ascii=False) for r in rows.bad
     ]
     path = run.path / f"quarantine-{role}.jsonl"
     write_whole(path, "\n".join(lines) + "\n")
     run.note(**{f"quarantined/{role}": len(rows.bad)})
     first = rows.bad[0]
     sys.stderr.write(
-        f"{role}: {len(rows.bad)} of {rows.total} rows put aside in {path} "
-        f"(line {first.line}: {first.reason})\n"
+        f"{role}: {len(rows.bad)} of {rows.total} rows put aside in {path} (line {first.line}: {first.reason})\n"
     )
 
 

@@ -128,9 +128,7 @@ def find_model(path: str | Path) -> Path:
     """
     path = Path(path)
     if (path / "run.json").is_file():
-        return _output(
-            path, next((role for role in ("model", "reward_model") if has_data(path, role)), "model")
-        )
+        return _output(path, next((role for role in ("model", "reward_model") if has_data(path, role)), "model"))
     if (path / "config.json").is_file() or is_hub_name(path):
         return path
     if not path.exists():

@@ -81,9 +81,7 @@ def _sources(run: Run, check: bool, seen: dict[Path, tuple[Node, ...]]) -> Itera
             yield Node(item.role, str(path), item.fingerprint, state=state)
             continue
         node = _node(Run.open(_short(maker)), item.role, check, seen)
-        yield Node(
-            item.role, str(path), item.fingerprint, node.stage, node.status, node.seed, state, node.sources
-        )
+        yield Node(item.role, str(path), item.fingerprint, node.stage, node.status, node.seed, state, node.sources)
 
 
 def _state(path: Path, role: str, recorded: str) -> Literal["as read", "changed", "gone"]:
@@ -196,7 +194,5 @@ def _sighting(
             through = makers[maker.resolve()]
         else:
             continue
-        return Sighting(
-            str(run.path), run.info.stage, run.info.status, item.role, through, makes_model=makes_model
-        )
+        return Sighting(str(run.path), run.info.stage, run.info.status, item.role, through, makes_model=makes_model)
     return None

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -33,6 +33,8 @@ from heedlm.runs.info import (
 )
 from heedlm.runs.lock import Lock
 
+_LOGS = ("metrics.jsonl", "samples.jsonl")
+
 
 class Run:
     """One run directory, held by the process that fills it.
@@ -46,7 +48,6 @@ class Run:
         self._lock = lock
         self._since = time.monotonic()
         self._seconds_before = info.seconds
-        self._files: dict[str, IO[str]] = {}
 
     @property
     def name(self) -> str:
@@ -157,8 +158,7 @@ class Run:
 
     def truncate_metrics(self, step: int) -> None:
         """Drop the numbers and samples of later steps, all of them at step 0, and lines torn by a crash."""
-        self._close_files()
-        for name in ("metrics.jsonl", "samples.jsonl"):
+        for name in _LOGS:
             keep_lines(self.path / name, lambda row: 0 < step >= int(row.get("step", 0)))
 
     def read_metrics(self) -> list[dict[str, Any]]:
@@ -189,7 +189,6 @@ class Run:
 
     def finish(self, status: Status = "complete", reason: str | None = None) -> None:
         """Close the run: times, peak memory, and last of all its status."""
-        self._close_files()
         self.info.status, self.info.reason = status, reason
         self.info.finished = now()
         self.info.seconds = round(self._elapsed(), 3)
@@ -206,8 +205,10 @@ class Run:
 
     def flush(self) -> None:
         """Put the lines written so far on the disk."""
-        for file in self._files.values():
-            flush_to_disk(file)
+        for name in _LOGS:
+            if (self.path / name).exists():
+                with (self.path / name).open("a", encoding="utf-8") as file:
+                    flush_to_disk(file)
 
     def __enter__(self) -> Run:
         return self
@@ -224,21 +225,12 @@ class Run:
         else:
             self.fail(str(error) if isinstance(error, HeedError) else f"{type(error).__name__}: {error}")
 
-    def _close_files(self) -> None:
-        for file in self._files.values():
-            file.close()
-        self._files.clear()
-
     def _elapsed(self) -> float:
         return self._seconds_before + time.monotonic() - self._since
 
     def _append(self, name: str, row: Mapping[str, Any]) -> None:
-        file = self._files.get(name)
-        if file is None:
-            path = self.path / name
-            file = self._files[name] = path.open("a", encoding="utf-8")
-        file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        file.flush()
+        with (self.path / name).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
     def _save(self) -> None:
         write_json(self.path / "run.json", self.info.model_dump(mode="json"))
@@ -261,9 +253,7 @@ def _claim(path: Path) -> Lock:
     if (path / "run.json").exists():
         status = Run.open(path).info.status
         if status == "complete":
-            raise BadInput(
-                f"{path}: the same settings and inputs have been run; give another name= or remove it"
-            )
+            raise BadInput(f"{path}: the same settings and inputs have been run; give another name= or remove it")
         if Lock.held(path):
             raise BadInput(f"{path}: is running in another process; wait for it or give another name=")
         stopped = "was killed" if status == "running" else status
