@@ -38,6 +38,7 @@ ERRORS = {
     "key": KeyboardInterrupt(),
     "bug": ValueError("odd\nsecond line"),
     "memory": MemoryError(),
+    "disk": OSError(28, "No space left on device", "runs/fake"),
 }
 
 
@@ -96,6 +97,7 @@ def test_json_is_one_object_on_the_last_line(fake, capsys):
         ("collapse", 3, "heed fake: entropy fell to 0.01", "failed"),
         ("nan", 4, "heed fake: loss became nan in step 3", "failed"),
         ("term", 143, "heed fake: stopped after step 3", "interrupted"),
+        ("disk", 1, "heed fake: runs/fake: No space left on device; make room or give another out=", "failed"),
         ("key", 130, "heed fake: stopped at once", "interrupted"),
     ],
 )
@@ -211,6 +213,16 @@ def test_the_version_is_told(capsys):
 
 def test_the_schema_is_what_the_stages_say():
     assert schema.as_json(schema.build()) == pages.SCHEMA.read_text(encoding="utf-8"), "run: make schema"
+
+
+def test_the_schema_is_written_on_request(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(schema, "SCHEMA", tmp_path / "schema.json")
+    monkeypatch.setattr(schema, "COMMANDS", {"lineage": COMMANDS["lineage"]})
+    assert main(["schema", "--write"]) == 0
+    assert capsys.readouterr().out == f"wrote {tmp_path / 'schema.json'}\n"
+    written = json.loads((tmp_path / "schema.json").read_text(encoding="utf-8"))
+    assert written["lineage"]["positional"] == "run"
+    assert [entry["key"] for entry in written["lineage"]["fields"]] == ["run", "of", "roots"]
 
 
 class One(Settings):

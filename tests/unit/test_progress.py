@@ -33,11 +33,11 @@ def test_short_work_says_nothing(now, capsys):
 
 
 def test_long_work_says_a_line_every_ten_seconds_after_the_first_two(now, capsys):
-    work(now, 32)
+    work(now, 36)
     lines = capsys.readouterr().err.splitlines()
-    assert [line.partition("/")[0] for line in lines[:-1]] == ["sampling: 7", "sampling: 39", "sampling: 71"]
-    assert lines[0] == "sampling: 7/100 prompts, 3.12 prompts/s, 156 tokens/s, 0:30 left"
-    assert lines[-1] == "sampling: 100 prompts in 0:32, 3.12 prompts/s, 156 tokens/s"
+    assert [line.partition("/")[0] for line in lines[:-1]] == [f"sampling: {done}" for done in (6, 34, 62, 90)]
+    assert lines[0] == "sampling: 6/100 prompts, 2.78 prompts/s, 139 tokens/s, 0:34 left"
+    assert lines[-1] == "sampling: 100 prompts in 0:36, 2.78 prompts/s, 139 tokens/s"
 
 
 def test_without_a_total_there_is_no_time_left(now, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json as json_format
 import os
@@ -18,6 +19,7 @@ from heedlm.cli.commands import COMMANDS
 from heedlm.errors import HeedError
 from heedlm.runs import Run, signals
 
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 _SHOWN = 24  # figures in the summary; all are in run.json
 
 
@@ -40,6 +42,10 @@ def run_command(name: str, args: Sequence[str], *, json: bool = False, quiet: bo
         result = module.run(config.load(module.Config, args, stage=name))
     except (HeedError, KeyboardInterrupt, BrokenPipeError):
         raise
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise HeedError(_crash(error, name)) from error
+        raise HeedError(f"{error.filename or 'disk'}: {error.strerror}; make room or give another out=") from error
     except Exception as error:
         raise HeedError(_crash(error, name)) from error
     finally:
@@ -100,8 +106,11 @@ def _crash(error: Exception, name: str) -> str:
     kind = type(error).__name__
     first = (str(error).strip().splitlines() or ["no message"])[0]
     hint = "; use a smaller batch or model" if "OutOfMemory" in kind or isinstance(error, MemoryError) else ""
-    handle, log = tempfile.mkstemp(prefix=f"heed-{name}-{time.strftime('%Y%m%d-%H%M%S')}-", suffix=".log")
     head = f"heedlm {__version__}, Python {sys.version.split()[0]}\n{sys.argv}\nin {Path.cwd()}\n\n"
-    with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:
-        file.write(head + "".join(traceback.format_exception(error)))
+    try:
+        handle, log = tempfile.mkstemp(prefix=f"heed-{name}-{time.strftime('%Y%m%d-%H%M%S')}-", suffix=".log")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:
+            file.write(head + "".join(traceback.format_exception(error)))
+    except OSError:
+        return f"unexpected {kind}: {first}{hint} (no crash log could be written; HEED_DEBUG=1 shows more)"
     return f"unexpected {kind}: {first}{hint} (crash log: {log}; please report it)"

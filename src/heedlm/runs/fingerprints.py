@@ -99,8 +99,7 @@ def find_data(path: str | Path, role: str) -> Path:
     """The data file meant by a path: the file itself, or a run's output of this role.
 
     Raises:
-        BadInput: If there is nothing, the run has no such output or did not finish, or the output has
-            changed since the run wrote it.
+        BadInput: If there is nothing, the run has no such output, or the output has changed since the run wrote it.
     """
     path = Path(path)
     if path.is_file():
