@@ -1,0 +1,67 @@
+"""One stage after another inside a run of the chain's own, which can be taken up where it stopped."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+from heedlm.config import load
+from heedlm.runs import Run
+
+
+class Chain:
+    """Runs stages whose directories lie in the chain's own run directory.
+
+    Args:
+        run: The chain's run.
+        preset: Preset every stage starts from, where it has one of that name.
+        common: Settings every stage shares, such as seed and threads.
+        overrides: For each stage, the settings the user changed.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        preset: str | None,
+        common: Mapping[str, Any],
+        overrides: Mapping[str, Mapping[str, Any]],
+    ) -> None:
+        self.run = run
+        self.preset = preset
+        self.common = common
+        self.overrides = overrides
+        self.seconds: dict[str, float] = {}
+
+    def configure(self, stage: ModuleType, name: str, settings: Mapping[str, Any]) -> Any:
+        """The stage's settings: preset, then what the chain gives it, then what the user changed."""
+        words = [self.preset] if self.preset else []
+        given = {**self.common, **settings, "out": str(self.run.path)}
+        return load(stage.Config, [*words, *as_words(given), *as_words(self.overrides.get(name, {}))], stage=name)
+
+    def do(self, stage: ModuleType, name: str, settings: Mapping[str, Any]) -> Run:
+        """Run a stage, or take up the run of it that lies here already."""
+        earlier = [Run.open(path.parent) for path in (self.run.path / name).glob("*/run.json")]
+        config = self.configure(stage, name, settings)
+        if earlier and earlier[0].info.status == "complete":
+            done = earlier[0]
+        else:
+            print(f"{name} …", file=sys.stderr, flush=True)
+            done = cast(Run, stage.run(config, resume=earlier[0].path if earlier else None))
+        self.seconds[name] = done.info.seconds
+        return done
+
+
+def as_words(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Nested settings as the `key=value` words of a command line."""
+    words: list[str] = []
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            words += as_words(value, f"{prefix}{key}.")
+        else:
+            text = "none" if value is None else str(value) if isinstance(value, Path) else json.dumps(value)
+            words.append(f"{prefix}{key}={text}")
+    return words

@@ -1,0 +1,101 @@
+"""The whole path in one command: village, pretraining, fine-tuning, feedback, reward model, PPO, evaluation, report."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from heedlm import runs
+from heedlm.config import StageConfig
+from heedlm.pipelines.chain import Chain
+from heedlm.runs import Run
+from heedlm.stages import evaluate, label, pretrain, reward, rl, sample, sft, village
+from heedlm.stages import report as report_stage
+
+
+class Config(StageConfig):
+    """Settings of the demonstration; each stage's own go under its name, as in ppo.steps=400."""
+
+    preset: str = Field("tiny", description="preset that every stage starts from")
+    village: dict[str, Any] = Field({}, description="settings of the village stage that differ from the preset")
+    pretrain: dict[str, Any] = Field({}, description="settings of pretraining that differ from the preset")
+    sft: dict[str, Any] = Field({}, description="settings of fine-tuning that differ from the preset")
+    sample: dict[str, Any] = Field({}, description="settings of sampling that differ from the preset")
+    label: dict[str, Any] = Field({}, description="settings of labelling that differ from the preset")
+    reward: dict[str, Any] = Field({}, description="settings of the reward model that differ from the preset")
+    ppo: dict[str, Any] = Field({}, description="settings of PPO that differ from the preset")
+    evaluate: dict[str, Any] = Field({}, description="settings of evaluation that differ from the preset")
+
+
+STAGES = ("village", "pretrain", "sft", "sample", "label", "reward", "ppo", "evaluate")
+
+
+def run(config: Config, resume: Path | None = None) -> Run:
+    """Run every stage and return the chain's run, whose results are the figures `make demo` prints."""
+    started = time.monotonic()
+    name = config.name or runs.unused_name(config.out, "demo", f"seed-{config.seed}")
+    named = config.model_copy(update={"name": name})
+    this = Run.resume(resume) if resume else Run.create("demo", named)
+    with this:
+        common = {"seed": config.seed, "threads": config.threads}
+        chain = Chain(this, config.preset, common, {stage: getattr(config, stage) for stage in STAGES})
+        world = str(chain.do(village, "village", {}).path)
+        base = chain.do(pretrain, "pretrain", {"data": world})
+        tuned = chain.do(sft, "sft", {"model": str(base.path), "data": world})
+        answers = chain.do(sample, "sample", {"model": str(tuned.path), "prompts": world})
+        labels = chain.do(label, "label", {"answers": str(answers.path)})
+        judge = chain.do(reward, "reward", {"model": str(tuned.path), "data": str(labels.path)})
+        policy = chain.do(
+            rl,
+            "ppo",
+            {"model": str(tuned.path), "reward": str(judge.path), "prompts": world, "mix": {"data": world}},
+        )
+        measured = chain.do(
+            evaluate,
+            "evaluate",
+            {
+                "model": str(policy.path),
+                "against": str(tuned.path),
+                "prompts": world,
+                "reward": str(judge.path),
+            },
+        )
+        for finished in (policy, measured):
+            report_stage.write(finished.path)
+        figures = headline(measured, judge, labels)
+        page = this.path / "report.html"
+        this.note(
+            **figures,
+            stage_seconds=chain.seconds,
+            seconds=round(time.monotonic() - started, 1),
+            peak_mib=runs.peak_mib(),
+            report=str(page),
+        )
+    report_stage.write(this.path)
+    return this
+
+
+def headline(measured: Run, judge: Run, labels: Run) -> dict[str, Any]:
+    """The figures a reader looks for first, from the runs that measured them."""
+    results = measured.info.results
+    counted = next(row for row in results["settings"] if row["counts"])
+    matched = results["length_matched"] or {}
+    accuracy = judge.info.results["accuracy"]["accuracy"]
+    return {
+        "win_rate": counted["win_rate"]["rate"],
+        "win_rate_low": counted["win_rate"]["low"],
+        "win_rate_high": counted["win_rate"]["high"],
+        "win_rate_length_matched": matched.get("rate"),
+        "length_matched_prompts": matched.get("n"),
+        "settings": results["settings"],
+        "kl_nats": results["kl_nats"],
+        "gold_sft": counted["other_gold"],
+        "gold_policy": counted["gold"],
+        "reward": results["reward"]["mean"],
+        "reward_sft": results["reward_against"]["mean"],
+        "reward_model_accuracy": accuracy["estimate"],
+        "reward_model_ceiling": labels.info.results["ceiling"],
+    }

@@ -1,0 +1,54 @@
+"""A trained reward model as the source of reward."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field, PositiveInt
+
+from heedlm import runs
+from heedlm.config import Config
+from heedlm.models.chat import Chat
+from heedlm.models.forward import reward_scores
+from heedlm.models.load import check_fits, check_same_vocabulary, load_reward
+from heedlm.models.tokenizer import load_tokenizer
+from heedlm.rewards.types import Episodes, Reward
+from heedlm.train.experience import forward_rows
+
+
+class Learned(Config):
+    """A reward model: a scalar head read at the answer's last token (Stiennon et al. 2020, section 3.4)."""
+
+    name: Literal["learned"] = "learned"
+    path: str = Field(description="a reward run, or a folder with a one-label sequence-classification model")
+    budget: PositiveInt = Field(16384, description="padded tokens a forward pass may hold")
+
+    def open(self, chat: Chat) -> LearnedReward:
+        """Load the model.
+
+        Raises:
+            BadInput: The model cannot be read, or its vocabulary is not the policy's.
+        """
+        folder = runs.find_model(self.path)
+        model, tokenizer = load_reward(folder), load_tokenizer(folder)
+        check_fits(model, tokenizer, self.path)
+        check_same_vocabulary(chat.tokenizer, tokenizer, ("the policy", f"the reward model {self.path}"))
+        return LearnedReward(model, self.budget)
+
+
+class LearnedReward:
+    """Scores answers with a frozen reward model."""
+
+    def __init__(self, model: torch.nn.Module, budget: int = 16384) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.budget = budget
+
+    @torch.no_grad()
+    def score(self, episodes: Episodes) -> Reward:
+        """(B,) reward-model scores at the last real token, cut answers included."""
+        rollouts = episodes.rollouts
+        total = torch.zeros(len(rollouts.lengths), dtype=rollouts.logps.dtype)
+        for index, part in forward_rows(rollouts, self.budget):
+            total[index] = reward_scores(self.model, part.tokens, part.lengths).to(total.dtype)
+        return Reward(total)

@@ -1,0 +1,97 @@
+"""Scoring: how likely a model finds a text, and how good a reward model finds an answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+
+from heedlm import runs
+from heedlm.config import StageConfig
+from heedlm.errors import BadInput
+from heedlm.models.chat import Chat
+from heedlm.models.forward import context_limit, logits, reward_scores
+from heedlm.models.load import load_config, load_reward, load_with_tokenizer
+from heedlm.models.tokenizer import load_tokenizer
+from heedlm.ops.logprobs import token_logps
+from heedlm.records import Document, Message, read
+from heedlm.runs import Input, Run
+from heedlm.train.loop import use_threads
+
+
+class Config(StageConfig):
+    """Settings of scoring: a language model scores texts, a reward model scores the answer to a prompt."""
+
+    positional: ClassVar[str | None] = "model"
+
+    model: str = Field(description="a language model or a reward model: a run or a Hugging Face folder")
+    text: tuple[str, ...] = Field((), description="texts to score")
+    data: str | None = Field(None, description="file of texts to score")
+    prompt: str | None = Field(None, description="with a reward model: the prompt that the texts answer")
+
+
+def run(config: Config, resume: Path | None = None) -> Run:
+    """Score and return the run; results hold one row a text.
+
+    A language model gives the log-probability of the whole text, BOS given and EOS included, in nats; the mean a
+    token; and the perplexity exp(−mean). A reward model gives a reward.
+    """
+    use_threads(config.threads)
+    texts = list(config.text)
+    if config.data is not None:
+        texts += [document.text for document in read(runs.find_data(config.data, "corpus"), Document).rows]
+    if not texts:
+        raise BadInput("nothing to score: give text='…' or data=FILE")
+    folder = runs.find_model(config.model)
+    architectures = load_config(folder).architectures or [""]
+    is_reward = architectures[0].endswith("ForSequenceClassification")
+    if is_reward and config.prompt is None:
+        raise BadInput(f"{config.model} is a reward model: give the prompt='…' that the texts answer")
+    if config.prompt is not None and not is_reward:
+        raise BadInput(f"{config.model} is a language model and scores texts alone: leave out prompt=")
+    inputs = [Input("model", config.model)] + ([Input("corpus", config.data)] if config.data else [])
+    this = Run.resume(resume) if resume else Run.create("score", config, inputs)
+    with this:
+        rows = _rewards(folder, config.prompt, texts) if config.prompt is not None else _likelihoods(folder, texts)
+        this.note(scores=rows)
+    return this
+
+
+@torch.no_grad()
+def _likelihoods(folder: Path, texts: list[str]) -> list[dict[str, float | int | str]]:
+    model, tokenizer = load_with_tokenizer(folder)
+    chat, limit = Chat(tokenizer), context_limit(model)
+    rows: list[dict[str, float | int | str]] = []
+    for number, text in enumerate(texts):
+        ids = chat.document_ids(text)
+        if limit is not None and len(ids) > limit:
+            raise BadInput(f"text {number + 1}: {len(ids)} tokens, more than the model's context of {limit}; split it")
+        tokens = torch.tensor([ids])
+        logps = token_logps(logits(model, tokens), tokens)[0, 1:].double()
+        mean = float(logps.mean()) if len(logps) else 0.0
+        perplexity = float(torch.tensor(-mean).exp())
+        rows.append(
+            {
+                "text": text,
+                "logp": float(logps.sum()),
+                "tokens": len(logps),
+                "per_token": mean,
+                "perplexity": perplexity,
+            }
+        )
+    return rows
+
+
+@torch.no_grad()
+def _rewards(folder: Path, prompt: str, texts: list[str]) -> list[dict[str, float | int | str]]:
+    model, tokenizer = load_reward(folder), load_tokenizer(folder)
+    chat = Chat(tokenizer)
+    head = chat.prompt_ids([Message(role="user", content=prompt)])
+    rows: list[dict[str, float | int | str]] = []
+    for text in texts:
+        ids = head + chat.response_ids(text)
+        reward = reward_scores(model, torch.tensor([ids]), torch.tensor([len(ids)]))
+        rows.append({"text": text, "reward": float(reward[0]), "tokens": len(ids)})
+    return rows

@@ -1,0 +1,1 @@
+"""The training loop: batches in, weights out, with checkpoints that resume bit for bit."""

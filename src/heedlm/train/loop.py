@@ -1,0 +1,143 @@
+"""The loop around every kind of training: metrics, evaluation, checkpoints, resume, and a clean stop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from pydantic import Field, NonNegativeInt, PositiveInt
+from torch import Tensor, nn
+
+from heedlm import runs
+from heedlm.config import Config
+from heedlm.errors import NotFinite
+from heedlm.progress import progress
+from heedlm.runs import Run
+from heedlm.train.state import load_state, rng_state, save_state, set_rng_state
+
+
+class Cadence(Config):
+    """How often a training run looks up from its work, in steps."""
+
+    evaluate: NonNegativeInt = Field(50, description="steps between evaluations on held-out data; 0: only at the end")
+    checkpoint: NonNegativeInt = Field(200, description="steps between checkpoints; 0: only when stopped")
+    keep: PositiveInt = Field(2, description="checkpoints kept; older ones are removed")
+
+
+class Trainable(Protocol):
+    """What the loop needs of a method: steps, and a state that a resumed run goes on from."""
+
+    def step(self, index: int) -> Mapping[str, float]:
+        """Do step `index` (from 0) and return its metrics; `tokens` feeds the progress bar."""
+
+    def evaluate(self, index: int) -> Mapping[str, float]:
+        """Measure on held-out data after `index` steps; empty if there is none."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next step depends on, the global random generators excepted."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+
+
+def train(run: Run, method: Trainable, *, steps: int, cadence: Cadence, title: str) -> None:
+    """Run a method for `steps` steps, going on from the run's newest checkpoint if it has one.
+
+    Raises:
+        Interrupted: A signal asked to stop; the checkpoint of the last finished step was written.
+        NotFinite: A metric of a step became NaN or infinite.
+    """
+    first = _restore(run, method)
+    started = time.monotonic() - _seconds_so_far(run, first)
+    with progress(title, total=steps, unit="steps") as bar:
+        bar.advance(first)
+        for index in range(first, steps):
+            values = dict(method.step(index))
+            _check_finite(values, index)
+            done = index + 1
+            due = cadence.evaluate and done % cadence.evaluate == 0
+            if due or done == steps:
+                values |= method.evaluate(done)
+            run.metrics(done, values, seconds=time.monotonic() - started)
+            bar.advance(1, tokens=int(values.get("tokens", 0)))
+            stopping = runs.stop_requested()
+            due = bool(cadence.checkpoint) and done % cadence.checkpoint == 0
+            if (due or stopping) and done < steps:
+                _save(run, method, done, cadence)
+                if stopping:
+                    raise runs.interrupted(run, f"after step {done} of {steps}")
+
+
+def _save(run: Run, method: Trainable, step: int, cadence: Cadence) -> None:
+    state = {"method": method.state_dict(), "rng": rng_state()}
+    runs.checkpoints.save(run, step, lambda folder: save_state(folder, state), keep_last=cadence.keep)
+
+
+def _restore(run: Run, method: Trainable) -> int:
+    checkpoint = runs.checkpoints.newest(run)
+    if checkpoint is None:
+        return 0
+    state = load_state(checkpoint)
+    method.load_state_dict(state["method"])
+    set_rng_state(state["rng"])
+    return runs.checkpoints.step_of(checkpoint)
+
+
+def _seconds_so_far(run: Run, step: int) -> float:
+    rows = run.read_metrics() if step else []
+    return float(rows[-1].get("seconds", 0.0)) if rows else 0.0
+
+
+def _check_finite(values: Mapping[str, float], index: int) -> None:
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise NotFinite(f"{name} became {value} in step {index + 1}; the weights before it are in the checkpoints")
+
+
+class Best:
+    """The weights with the lowest held-out value so far, kept in memory and in the checkpoints.
+
+    Args:
+        model: Whose weights to keep.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.value = math.inf
+        self.step = 0
+        self.weights: dict[str, Tensor] = {}
+
+    def offer(self, value: float, step: int) -> None:
+        """Keep the present weights if `value` is the lowest yet."""
+        if value < self.value:
+            self.value = value
+            self.step = step
+            self.weights = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+
+    def restore(self) -> None:
+        """Put the best weights back into the model, if any were offered."""
+        if self.weights:
+            self.model.load_state_dict(self.weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Value, step and weights."""
+        return {
+            "value": self.value if self.weights else None,
+            "step": self.step,
+            "weights": dict(self.weights),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state that `state_dict` gave."""
+        self.value = math.inf if state["value"] is None else float(state["value"])
+        self.step = int(state["step"])
+        self.weights = dict(state["weights"])
+
+
+def use_threads(threads: int | None) -> None:
+    """Set the number of threads torch computes with; None leaves torch's own choice."""
+    if threads is not None:
+        torch.set_num_threads(threads)

@@ -1,0 +1,161 @@
+"""Training a reward model on rankings: all answers of a prompt in one batch element."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from heedlm.models.forward import reward_scores
+from heedlm.objectives.bradley_terry import BradleyTerry, ranked_batch
+from heedlm.ops.types import Loss
+from heedlm.train.batching import Order, Row, microbatches, pad
+from heedlm.train.language import language_terms
+from heedlm.train.learner import Learner, Term
+from heedlm.train.loop import Best
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The answers to one prompt as token rows (prompt included), and their ranks: 1 is best, equal is a tie."""
+
+    rows: list[Row]
+    ranks: list[int]
+
+    @property
+    def tokens(self) -> int:
+        """Real tokens of all rows."""
+        return sum(map(len, self.rows))
+
+
+@torch.no_grad()
+def ranking_scores(model: nn.Module, rankings: Sequence[Ranking], *, budget: int = 16384) -> list[list[float]]:
+    """Scores of every answer of every prompt, in reward units; dropout is off."""
+    was_training = model.training
+    model.eval()
+    rows = [row for ranking in rankings for row in ranking.rows]
+    flat: list[float] = [0.0] * len(rows)
+    for chosen in microbatches([len(row) for row in rows], budget):
+        batch = pad([rows[i] for i in chosen])
+        for place, score in zip(chosen, reward_scores(model, batch.tokens, batch.lengths).tolist(), strict=True):
+            flat[place] = score
+    model.train(was_training)
+    found = iter(flat)
+    return [[next(found) for _ in ranking.rows] for ranking in rankings]
+
+
+def pairwise_accuracy(scores: Sequence[Sequence[float]], rankings: Sequence[Ranking]) -> list[tuple[float, int]]:
+    """For each prompt the number of strictly ranked pairs in the right order (equal scores count ½) and of pairs."""
+    results = []
+    for values, ranking in zip(scores, rankings, strict=True):
+        right, pairs = 0.0, 0
+        for i, better in enumerate(ranking.ranks):
+            for j, worse in enumerate(ranking.ranks):
+                if better < worse:
+                    pairs += 1
+                    right += 1.0 if values[i] > values[j] else 0.5 if values[i] == values[j] else 0.0
+        results.append((right, pairs))
+    return results
+
+
+class RankingTraining:
+    """Reward-model training that keeps the weights with the lowest held-out loss.
+
+    Args:
+        learner: A scalar model and its optimiser.
+        rankings: Training rows.
+        held_out: Rows of the held-out loss and accuracy; without any the last weights are kept.
+        objective: Loss over the scores.
+        batch: Prompts a step.
+        budget: Padded tokens a microbatch may hold.
+        seed: Seed of the order.
+        imitation: Weight of the next-token loss on the best answer (0: none).
+        language_model: Head for that loss, sharing the learner's trunk; needed if imitation > 0.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        rankings: Sequence[Ranking],
+        held_out: Sequence[Ranking],
+        objective: BradleyTerry,
+        *,
+        batch: int,
+        budget: int,
+        seed: int,
+        imitation: float = 0.0,
+        language_model: nn.Module | None = None,
+    ) -> None:
+        self.learner = learner
+        self.rankings = rankings
+        self.held_out = held_out
+        self.objective = objective
+        self.order = Order(len(rankings), batch, seed)
+        self.budget = budget
+        self.imitation = imitation
+        self.language_model = language_model
+        self.best = Best(learner.model)
+
+    def step(self, index: int) -> Mapping[str, float]:
+        """One optimiser step on the next prompts."""
+        chosen = [self.rankings[i] for i in self.order.at(index)]
+        label = f"prompts of step {index + 1}"
+        self.learner.model.train()
+        values = self.learner.update(self._terms(chosen, label) + self._imitation_terms(chosen, label))
+        return {**values, "tokens": sum(ranking.tokens for ranking in chosen)}
+
+    def evaluate(self, index: int) -> Mapping[str, float]:
+        """Held-out loss (nats a prompt) and pairwise accuracy."""
+        if not self.held_out:
+            return {}
+        scores = ranking_scores(self.learner.model, self.held_out, budget=self.budget)
+        flat = torch.tensor([value for row in scores for value in row], dtype=torch.float64)
+        loss = self.objective(flat, ranked_batch([ranking.ranks for ranking in self.held_out]))
+        value = float(loss.values.sum() / loss.count)
+        self.best.offer(value, index)
+        right, pairs = map(sum, zip(*pairwise_accuracy(scores, self.held_out), strict=True))
+        return {"loss/held_out": value, "accuracy/held_out": right / max(pairs, 1)}
+
+    def _terms(self, chosen: Sequence[Ranking], label: str) -> list[Term]:
+        """Whole prompts stay together in a microbatch: every pair of a prompt meets in one pass."""
+        sizes = [max(map(len, ranking.rows)) * len(ranking.rows) for ranking in chosen]
+
+        def term(places: list[int]) -> Term:
+            part = [chosen[i] for i in places]
+            batch = pad([row for ranking in part for row in ranking.rows])
+            ranked = ranked_batch([ranking.ranks for ranking in part])
+
+            def loss() -> Loss:
+                return self.objective(self._scores(batch.tokens, batch.lengths), ranked)
+
+            return Term(loss, len(part), label=label)
+
+        return [term(places) for places in microbatches(sizes, self.budget)]
+
+    def _scores(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        return reward_scores(self.learner.model, tokens, lengths)
+
+    def _imitation_terms(self, chosen: Sequence[Ranking], label: str) -> list[Term]:
+        if self.imitation == 0 or self.language_model is None:
+            return []
+        best = [[ranking.rows[ranking.ranks.index(min(ranking.ranks))]] for ranking in chosen]
+        return language_terms(
+            self.language_model,
+            best,
+            budget=self.budget,
+            weight=self.imitation,
+            group="imitation",
+            label=label,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Learner and best weights; the order needs none."""
+        return {"learner": self.learner.state_dict(), "best": self.best.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.learner.load_state_dict(state["learner"])
+        self.best.load_state_dict(state["best"])
