@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 from pydantic import Field, PositiveInt
+from transformers import PreTrainedModel
 
 from heedlm import runs
 from heedlm.config import Config
@@ -40,8 +41,9 @@ class Learned(Config):
 class LearnedReward:
     """Scores answers with a frozen reward model."""
 
-    def __init__(self, model: torch.nn.Module, budget: int = 16384) -> None:
-        self.model = model.eval().requires_grad_(False)
+    def __init__(self, model: PreTrainedModel, budget: int = 16384) -> None:
+        self.model = model.requires_grad_(False)
+        self.model.eval()
         self.budget = budget
 
     @torch.no_grad()

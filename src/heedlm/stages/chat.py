@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from pydantic import Field
+from transformers import PreTrainedModel
 
 from heedlm import runs
 from heedlm.config import StageConfig
@@ -57,7 +58,7 @@ def run(config: Config, resume: Path | None = None) -> Run:
 class Conversation:
     """Turns so far and the model that answers them."""
 
-    def __init__(self, config: Config, model: object, chat: Chat) -> None:
+    def __init__(self, config: Config, model: PreTrainedModel, chat: Chat) -> None:
         self.config, self.chat = config, chat
         self.engine = config.engine.bind(model, chat.tokenizer)
         self.room = (context_limit(model) or 10**9) - config.sampling.max_new_tokens

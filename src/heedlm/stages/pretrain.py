@@ -79,7 +79,7 @@ def run(config: Config, resume: Path | None = None) -> Run:
         )
         train(this, method, steps=config.steps, cadence=config.cadence, title="pretrain")
         method.best.restore()
-        results = {"parameters": parameters(model), "tokens": sum(map(len, rows))}
+        results: dict[str, float] = {"parameters": parameters(model), "tokens": sum(map(len, rows))}
         if dev:
             results |= {"held_out_loss": method.best.value, "best_step": method.best.step}
         this.note(**results)

@@ -170,7 +170,7 @@ class Reinforcement:
     ) -> None:
         updates = config.steps * config.passes * -(-config.rollouts // config.minibatch)
         self.config, self.run, self.chat = config, run, chat
-        self.policy, self.reference, self.reward = policy, reference.eval().requires_grad_(False), reward
+        self.policy, self.reference, self.reward = policy, reference.requires_grad_(False), reward
         self.actor = Learner(policy, config.optim, updates)
         self.critic = Learner(critic, config.critic.optim, updates)
         self.engine = config.engine.bind(policy, chat.tokenizer)

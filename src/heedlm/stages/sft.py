@@ -78,7 +78,7 @@ def run(config: Config, resume: Path | None = None) -> Run:
         )
         train(this, method, steps=steps, cadence=config.cadence, title="sft")
         method.best.restore()
-        results = {"parameters": parameters(model), "demonstrations": len(rows), "steps": steps}
+        results: dict[str, float] = {"parameters": parameters(model), "demonstrations": len(rows), "steps": steps}
         if dev:
             results |= {"held_out_loss": method.best.value, "best_step": method.best.step}
         this.note(**results)

@@ -64,7 +64,8 @@ def _decode(node: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
 def rng_state() -> dict[str, Any]:
     """The state of every global random generator a library may draw from."""
     version, internal, gauss = random.getstate()
-    algorithm, keys, position, has_gauss, cached = numpy.random.get_state(legacy=True)  # type: ignore[misc]
+    numpy_state: Any = numpy.random.get_state(legacy=True)
+    algorithm, keys, position, has_gauss, cached = numpy_state
     state: dict[str, Any] = {
         "python": [version, list(internal), gauss],
         "numpy": [
