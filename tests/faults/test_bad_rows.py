@@ -42,13 +42,13 @@ def compared(first, second, ranks=(1, 2), **more):
 TRANSCRIPT = "\n\nHuman: Hi\n\nAssistant: {}"
 DEEP = b'{"text": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 FAULTS = [
-    (Document, b'{"text": "torn', "not JSON: unterminated string"),
+    (Document, b'{"text": "torn', "not JSON: unterminated string starting at character 10"),
     (Document, b'{"text": "a"} {"text": "b"}', "not JSON: extra data at character 15"),
     (Document, b"{'text': 'a'}", "not JSON: expecting property name"),
     (Document, b'{"text": "\xff\xfe"}', "invalid UTF-8 at byte 11"),
     (Document, b'{"text": "half a pair: \\ud83d"}', "invalid unicode"),
-    (Document, b'["a", "list"]', "a JSON list, expected an object"),
-    (Document, b"null", "a JSON NoneType, expected an object"),
+    (Document, b'["a", "list"]', "a list, expected an object"),
+    (Document, b"null", "null, expected an object"),
     (Document, DEEP, "not JSON"),
     (Document, {"text": " \n"}, "empty text"),
     (Document, {"text": 5}, "text: input should be a valid string"),

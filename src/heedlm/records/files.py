@@ -217,7 +217,16 @@ def _item(row: object, text: str, start: int, end: int) -> Raw:
         return RowFault(f"a row of more than {MAX_ROW_BYTES // 2**20} MB")
     if isinstance(row, dict):
         return row
-    return RowFault(f"a JSON {type(row).__name__}, expected an object")
+    return RowFault(f"{json_name(row)}, expected an object")
+
+
+def json_name(value: object) -> str:
+    """Return what JSON calls a value that is no object."""
+    if value is None:
+        return "null"
+    if isinstance(value, list):
+        return "a list"
+    return "a string" if isinstance(value, str) else "true or false" if isinstance(value, bool) else "a number"
 
 
 def _indent(text: str) -> int:

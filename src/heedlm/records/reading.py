@@ -17,7 +17,7 @@ from pydantic_core import PydanticSerializationError
 
 from heedlm.errors import BadInput
 from heedlm.records.faults import BadRow, RowFault, explain, fault
-from heedlm.records.files import Raw, container, raw_rows
+from heedlm.records.files import Raw, container, json_name, raw_rows
 from heedlm.records.formats import FORMATS, Format, format_of, native_kind
 from heedlm.records.parsed import build, natural_kind
 from heedlm.records.types import Prompt, Row
@@ -27,6 +27,7 @@ T = TypeVar("T", bound=Row)
 
 EXCERPT = 160  # characters of a bad row that are kept
 NATIVE = FORMATS[0]
+KNOWN = "prompt + chosen + rejected, prompt + completion, messages, conversations, instruction + output, text"
 
 
 @dataclass(frozen=True)
@@ -293,11 +294,12 @@ def parse_json(line: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise RowFault(f"invalid UTF-8 at byte {error.start + 1}") from error
     except json.JSONDecodeError as error:
-        raise RowFault(f"not JSON: {error.msg.lower()} at character {error.pos + 1}") from error
+        what = error.msg.lower().removesuffix(" at")
+        raise RowFault(f"not JSON: {what} at character {error.pos + 1}") from error
     except (ValueError, RecursionError) as error:
         raise RowFault(f"not JSON: {str(error).lower()}") from error
     if not isinstance(row, dict):
-        raise RowFault(f"a JSON {type(row).__name__}, expected an object")
+        raise RowFault(f"{json_name(row)}, expected an object")
     return row
 
 
@@ -332,7 +334,7 @@ def detect(path: str | Path) -> str:
             found[form.name] += 1
     if not found:
         held = f"its rows have the fields {', '.join(fields[:8])}" if fields else "no row can be read"
-        raise BadInput(f"{path}: {held}, which is no format Heed knows: see 'heed check --help'")
+        raise BadInput(f"{path}: {held}, which is no format Heed knows; it knows {KNOWN}")
     return _most_common(found, path)
 
 
@@ -357,7 +359,7 @@ def detect_kind(path: str | Path) -> type[Row]:
             continue
     if not found:
         detect(path)
-        raise BadInput(f"{path}: none of its first rows is sound: see the formats in 'heed check --help'")
+        raise BadInput(f"{path}: none of its first rows is sound; Heed knows {KNOWN}")
     return found.most_common(1)[0][0]
 
 
