@@ -5,7 +5,7 @@ from heedlm.runs.card import model_card
 from heedlm.runs.checkpoints import best as best_checkpoint
 from heedlm.runs.checkpoints import newest as newest_checkpoint
 from heedlm.runs.checkpoints import save as save_checkpoint
-from heedlm.runs.data import quarantine
+from heedlm.runs.data import quarantine, unused_name
 from heedlm.runs.fingerprints import Input, find_data, find_model, fingerprint, has_data, run_of
 from heedlm.runs.info import InputInfo, OutputInfo, RunInfo, peak_mib
 from heedlm.runs.lineage import Node, Sighting, as_text, lineage, models_that_saw
