@@ -61,9 +61,7 @@ def confidences(margins: Sequence[float]) -> list[float]:
     return [sigmoid(abs(margin)) for margin in margins]
 
 
-def reliability(
-    confidence: Sequence[float], correct: Sequence[float], bins: int = 10, low: float = 0.5
-) -> list[Bin]:
+def reliability(confidence: Sequence[float], correct: Sequence[float], bins: int = 10, low: float = 0.5) -> list[Bin]:
     """Accuracy and mean confidence in `bins` equal, left-closed bins on [low, 1]; 1 falls into the last.
 
     Raises:

@@ -57,9 +57,7 @@ def moss_perplexity(nlls_per_token: Sequence[float], lengths: Sequence[float]) -
     (METHODS §4.3 item 3, N25).
     """
     if len(nlls_per_token) != len(lengths) or not sum(lengths):
-        raise HeedError(
-            f"MOSS perplexity: {len(nlls_per_token)} losses for {len(lengths)} lengths, or no tokens"
-        )
+        raise HeedError(f"MOSS perplexity: {len(nlls_per_token)} losses for {len(lengths)} lengths, or no tokens")
     return math.exp(sum(nlls_per_token) / sum(lengths))
 
 

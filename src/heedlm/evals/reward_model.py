@@ -79,9 +79,7 @@ def pairs(comparisons: Sequence[Comparison], scores: Sequence[Sequence[float]]) 
         source = row.meta.source
         for better, worse in row.pairs():
             margin = values[better] - values[worse]
-            result.append(
-                Pair(number, prompt, better, worse, margin, lengths[better] - lengths[worse], source)
-            )
+            result.append(Pair(number, prompt, better, worse, margin, lengths[better] - lengths[worse], source))
     return result
 
 

@@ -23,9 +23,7 @@ _CLOSING = re.compile(
     r"(?:(?:overall|in conclusion|in summary|to sum up)\b|总之|综上所述|总的来说|总而言之)",
     re.I,
 )
-_APOLOGY = re.compile(
-    r"\b(?:sorry|apologi[sz]e|apologies|my apology|forgive me)\b|抱歉|对不起|不好意思|请原谅", re.I
-)
+_APOLOGY = re.compile(r"\b(?:sorry|apologi[sz]e|apologies|my apology|forgive me)\b|抱歉|对不起|不好意思|请原谅", re.I)
 _AS_AN_AI = re.compile(
     r"\bas an? (?:ai|artificial intelligence|language model)\b|作为(?:一个|一名)?(?:人工智能|语言模型|AI)",
     re.I,

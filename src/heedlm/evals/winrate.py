@@ -73,9 +73,7 @@ class Setting:
         return row
 
 
-def outcomes_from_scores(
-    ours: Sequence[float], theirs: Sequence[float], tie_band: float = 0.0
-) -> list[float]:
+def outcomes_from_scores(ours: Sequence[float], theirs: Sequence[float], tie_band: float = 0.0) -> list[float]:
     """One outcome per prompt from two score lists; scores at most `tie_band` apart are a tie.
 
     Raises:
@@ -83,9 +81,7 @@ def outcomes_from_scores(
         NotFinite: A score is NaN or infinite.
     """
     if len(ours) != len(theirs):
-        raise HeedError(
-            f"win rate: {len(ours)} scores against {len(theirs)}; both must answer the same prompts"
-        )
+        raise HeedError(f"win rate: {len(ours)} scores against {len(theirs)}; both must answer the same prompts")
     pairs = enumerate(zip(ours, theirs, strict=True))
     return [_outcome(_finite(a, i) - _finite(b, i), tie_band) for i, (a, b) in pairs]
 
@@ -108,9 +104,7 @@ def outcomes_from_verdicts(
         NotFinite: A probability is NaN or infinite.
     """
     if len(shown_first) != len(shown_second):
-        raise HeedError(
-            f"win rate: {len(shown_first)} verdicts in one order, {len(shown_second)} in the other"
-        )
+        raise HeedError(f"win rate: {len(shown_first)} verdicts in one order, {len(shown_second)} in the other")
     outcomes = []
     for index, (first, second) in enumerate(zip(shown_first, shown_second, strict=True)):
         one = _outcome(_finite(first, index) - 0.5, tie_band)
@@ -132,9 +126,7 @@ def win_rate(outcomes: Sequence[float]) -> WinRate:
     counted = dict.fromkeys((WIN, TIE, LOSS), 0)
     for index, value in enumerate(outcomes):
         if value not in counted:
-            raise HeedError(
-                f"win rate: outcome {index} is {value}; it must be 1 (win), 0.5 (tie) or 0 (loss)"
-            )
+            raise HeedError(f"win rate: outcome {index} is {value}; it must be 1 (win), 0.5 (tie) or 0 (loss)")
         counted[value] += 1
     wins, ties, losses = counted[WIN], counted[TIE], counted[LOSS]
     n = wins + ties + losses
@@ -192,8 +184,7 @@ def length_matched(
     """
     if not len(outcomes) == len(lengths) == len(other_lengths):
         raise HeedError(
-            f"length-matched win rate: {len(outcomes)} outcomes for {len(lengths)} and "
-            f"{len(other_lengths)} lengths"
+            f"length-matched win rate: {len(outcomes)} outcomes for {len(lengths)} and {len(other_lengths)} lengths"
         )
     kept = [
         outcome
@@ -203,9 +194,7 @@ def length_matched(
     return win_rate(kept) if kept else None
 
 
-def position_consistency(
-    shown_first: Sequence[float], shown_second: Sequence[float], tie_band: float = 0.0
-) -> float:
+def position_consistency(shown_first: Sequence[float], shown_second: Sequence[float], tie_band: float = 0.0) -> float:
     """Share of prompts on which a judge says the same in both orders (see outcomes_from_verdicts).
 
     Raises:

@@ -149,6 +149,10 @@ def _model_tiles(results: Mapping[str, Any]) -> Iterator[Tile]:
     accuracy = results.get("accuracy")
     if isinstance(accuracy, Mapping) and as_number(accuracy.get("ece")) is not None:
         yield Tile("Calibration error", number(accuracy["ece"]), "0 is perfect")
+    judge, ceiling = as_number(results.get("reward_model_accuracy")), as_number(results.get("reward_model_ceiling"))
+    if judge is not None:
+        best = f"at best {percent(ceiling)}" if ceiling is not None else "held out"
+        yield Tile("Reward model", percent(judge), f"held-out accuracy, {best}")
     gap = as_number(results.get("gap_to_ceiling"))
     if gap is not None:
         yield Tile("Gap to the ceiling", f"{number(100 * gap)} points", "best possible minus reached")

@@ -84,7 +84,7 @@ class Page:
             ("curves", "Curves", bool(self.groups)),
             ("health", "Health", True),
             ("inputs", "What went in", True),
-            ("earlier", "Other runs of this path", bool(self.earlier)),
+            ("earlier", "Other runs", bool(self.earlier)),
             ("quarantine", "Rows put aside", bool(self.source.quarantined)),
             ("numbers", "All results", bool(self.results)),
             ("again", "Run it again", True),

@@ -38,9 +38,7 @@ def test_losses_do_not_depend_on_the_batch() -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=8, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
-    )
+    config = LlamaConfig(vocab_size=8, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2)
     model = LlamaForCausalLM(config).double()
     model.train(True)
     rows = [[1, 2, 3, 4, 5], [1, 6], [1], [1, 7, 7]]
