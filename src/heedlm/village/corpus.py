@@ -20,7 +20,7 @@ from heedlm.village.families import FAMILIES
 from heedlm.village.tasks import Split, draw_task
 from heedlm.village.world import Resident, World
 
-_DIALOGUE = 0.30
+_DIALOGUE = 0.40
 _KEPT = 200
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -68,10 +68,9 @@ def _class(token: str) -> str:
     return "<number>" if token.isdigit() else CLASSES.get(token, token)
 
 
-def word_pairs(sentence: str) -> list[tuple[str, str]]:
+def word_pairs(words: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Neighbouring words of one sentence with entities as classes, beginning with ("^", first word)."""
-    marks = ["^", *(_class(token) for token in tokens(sentence))]
-    return list(pairwise(marks))
+    return pairwise(["^", *map(_class, words)])
 
 
 class Usage:
@@ -81,18 +80,17 @@ class Usage:
         self.words: set[str] = set(CLASSES)
         self.pairs: set[tuple[str, str]] = set()
         for text in texts:
-            for sentence in sentences(text):
-                self.pairs.update(word_pairs(sentence))
-                self.words.update(tokens(sentence))
+            for words in map(tokens, sentences(text)):
+                self.pairs.update(word_pairs(words))
+                self.words.update(words)
 
-    def unknown(self, text: str) -> float:
-        """Share of words that the village does not have (0 for a text without words)."""
-        words = tokens(text)
+    def unknown(self, words: Sequence[str]) -> float:
+        """Share of words that the village does not have (0 where there are none)."""
         return sum(w not in self.words and not w.isdigit() for w in words) / len(words) if words else 0.0
 
-    def unseen(self, text: str) -> float:
-        """Share of neighbouring words that the village never says next to each other."""
-        pairs = [pair for sentence in sentences(text) for pair in word_pairs(sentence)]
+    def unseen(self, by_sentence: Iterable[Sequence[str]]) -> float:
+        """Share of neighbouring words, sentence by sentence, that the village never says next to each other."""
+        pairs = [pair for words in by_sentence for pair in word_pairs(words)]
         return sum(pair not in self.pairs for pair in pairs) / len(pairs) if pairs else 0.0
 
 
@@ -127,9 +125,14 @@ class Reading:
         return self.has(*PHRASES[self.lang][act])
 
     @cached_property
+    def by_sentence(self) -> list[list[str]]:
+        """The words of each sentence (see `tokens`)."""
+        return [tokens(sentence) for sentence in self.sentences]
+
+    @cached_property
     def words(self) -> list[str]:
-        """All words (see `tokens`)."""
-        return tokens(self.text[:READ_LIMIT])
+        """All words."""
+        return [word for words in self.by_sentence for word in words]
 
     @cached_property
     def sentences(self) -> list[str]:
@@ -158,8 +161,7 @@ class Reading:
     @cached_property
     def repeated(self) -> float:
         """The larger of the shares of repeated sentences and of repeated runs of four words."""
-        kept = [" ".join(tokens(s)) for s in self.sentences]
-        kept = [s for s in kept if len(s.split()) > 1]
+        kept = [tuple(words) for words in self.by_sentence if len(words) > 1]
         again = 1 - len(set(kept)) / len(kept) if kept else 0.0
         runs = Counter(tuple(self.words[i : i + 4]) for i in range(len(self.words) - 3))
         total = sum(runs.values())
@@ -173,8 +175,8 @@ class Reading:
         usage = self.usage()
         factor, reasons = 1.0, []
         checks = (
-            ("unknown words", usage.unknown(self.text[:READ_LIMIT]), 0.10, 0.60),
-            ("words that do not go together", usage.unseen(self.text[:READ_LIMIT]), 0.25, 0.90),
+            ("unknown words", usage.unknown(self.words), 0.10, 0.60),
+            ("words that do not go together", usage.unseen(self.by_sentence), 0.25, 0.90),
             ("repeats itself", self.repeated, 0.05, 0.60),
         )
         for what, share, free, full in checks:

@@ -180,7 +180,7 @@ def test_a_comparison_record_is_complete(answered):
 
 
 def test_out_of_reach_or_too_few_is_refused():
-    with pytest.raises(BadInput, match="agreement=0.73 is out of reach for these answers, at most 0.500"):
+    with pytest.raises(BadInput, match=r"agreement=0\.73 is out of reach for these answers, at most 0\.500"):
         Annotators().calibrate([[0.5, 0.5]])
     one = Answers(id="q7", prompt=({"role": "user", "content": "Hi"},), answers=(Answer(text="Yes."),))
     with pytest.raises(BadInput, match="answers q7: 1 answer"):

@@ -54,7 +54,7 @@ def test_copies_name_their_source():
 
 
 def test_personal_data_is_where_the_truth_says():
-    documents = [d for d in Village(plants=Plants(personal=0.3)).documents(1500)]
+    documents = Village(plants=Plants(personal=0.3)).documents(1500)
     kinds = Counter()
     for d in documents:
         if (d.meta.task or {}).get("planted") == "personal":

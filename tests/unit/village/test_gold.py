@@ -107,7 +107,7 @@ CASES = [
     (
         "unknown",
         "zh",
-        {"kind": "age", "who": "小明", "b": "小芳", "place": "公园", "thing": "杯子", "subject": "小明", "question": "?"},
+        {"kind": "age", "who": "小明", "b": "小芳", "place": "公园", "thing": "包", "subject": "小明", "question": "?"},
         "我不知道，你没有说。请去问小明。",
         "大概12岁，不过不一定，我猜的。",
         "一定12岁。",
