@@ -7,6 +7,7 @@ import pytest
 
 from heedlm.village import Plants, Village
 from heedlm.village.lexicon_en import PHRASES
+from heedlm.village.world import NAMES
 
 NOTHING = Plants(
     duplicates=0, near_duplicates=0, toxic=0, personal=0, machine=0, unreliable=0, canaries=()
@@ -108,10 +109,21 @@ def test_all_domains_and_languages_come():
 
 
 def test_names_follow_the_female_share():
-    def share(female_share):
-        documents = Village(plants=NOTHING, languages=["en"], female_share=female_share).documents(2000)
-        text = " ".join(d.text for d in documents if d.meta.domain == "facts")
-        she, he = len(re.findall(r"\bShe\b", text)), len(re.findall(r"\bHe\b", text))
-        return she / (she + he)
+    female = {name.en: name.female for name in NAMES}
 
-    assert share(0.8) > 0.72 > 0.58 > share(0.5) > 0.42
+    def share(female_share):
+        documents = Village(plants=NOTHING, languages=["en"], female_share=female_share).documents(3000)
+        texts = [d.text for d in documents if d.meta.domain in ("facts", "daily")]
+        named = [female[word] for text in texts for word in re.findall("[A-Z][a-z]+", text) if word in female]
+        return sum(named) / len(named)
+
+    for wanted in (0.2, 0.5, 0.8):
+        assert share(wanted) == pytest.approx(wanted, abs=0.04)
+
+
+def test_pronouns_follow_the_name():
+    female = {name.en: name.female for name in NAMES}
+    for d in Village(plants=NOTHING, languages=["en"]).documents(3000):
+        found = re.match(r"(\w+) is a \w+\. (She|He) lives", d.text)
+        if found:
+            assert female[found.group(1)] == (found.group(2) == "She")
