@@ -12,9 +12,9 @@ from heedlm.config import StageConfig
 from heedlm.errors import BadInput
 from heedlm.pipelines.chain import Chain
 from heedlm.records import Prompt, read, write
+from heedlm.report import write_report
 from heedlm.runs import Input, Run
 from heedlm.stages import evaluate, reward, rl, sft
-from heedlm.stages import report as report_stage
 
 
 class Config(StageConfig):
@@ -81,7 +81,7 @@ def run(config: Config, resume: Path | None = None) -> Run:
             done["evaluate"] = str(measured.path)
             this.note(win_rate=measured.info.results["win_rate"], decided_by=measured.info.results["decided_by"])
         for path in done.values():
-            report_stage.write(Path(path))
+            write_report(Path(path))
         if last != config.model:
             this.add_output("model", runs.find_model(last))
         this.note(
@@ -89,7 +89,7 @@ def run(config: Config, resume: Path | None = None) -> Run:
             skipped=[s for s in ("sft", "reward", "ppo", "evaluate") if s not in done],
             model=last,
         )
-    report_stage.write(this.path)
+    write_report(this.path)
     return this
 
 

@@ -11,9 +11,9 @@ from pydantic import Field
 from heedlm import runs
 from heedlm.config import StageConfig
 from heedlm.pipelines.chain import Chain
+from heedlm.report import write_report
 from heedlm.runs import Run
 from heedlm.stages import evaluate, label, pretrain, reward, rl, sample, sft, village
-from heedlm.stages import report as report_stage
 
 
 class Config(StageConfig):
@@ -64,7 +64,7 @@ def run(config: Config, resume: Path | None = None) -> Run:
             },
         )
         for finished in (policy, measured):
-            report_stage.write(finished.path)
+            write_report(finished.path)
         figures = headline(measured, judge, labels)
         page = this.path / "report.html"
         this.note(
@@ -74,7 +74,7 @@ def run(config: Config, resume: Path | None = None) -> Run:
             peak_mib=runs.peak_mib(),
             report=str(page),
         )
-    report_stage.write(this.path)
+    write_report(this.path)
     return this
 
 

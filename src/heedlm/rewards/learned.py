@@ -43,7 +43,7 @@ class LearnedReward:
 
     def __init__(self, model: PreTrainedModel, budget: int = 16384) -> None:
         self.model = model.requires_grad_(False)
-        self.model.eval()
+        self.model.train(False)
         self.budget = budget
 
     @torch.no_grad()

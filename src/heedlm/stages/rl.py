@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from heedlm import runs
@@ -29,9 +28,8 @@ from heedlm.models.load import load_with_tokenizer, parameters, save_model
 from heedlm.models.scalar import new_critic, new_reward
 from heedlm.objectives import Ppo
 from heedlm.ops.gae import gae
-from heedlm.ops.kl import AdaptiveKl, k1, k3
-from heedlm.ops.masked import masked_mean, masked_whiten
-from heedlm.ops.types import Rollouts
+from heedlm.ops.kl import AdaptiveKl, k1
+from heedlm.ops.masked import masked_whiten
 from heedlm.records import Demonstration, Document, Prompt, Rows, read
 from heedlm.rewards import Episodes, GoldReward, Learned, RewardSource
 from heedlm.rewards.learned import LearnedReward
@@ -41,6 +39,7 @@ from heedlm.rollout.answering import answer
 from heedlm.runs import Input, Run
 from heedlm.train.batching import Order, Row
 from heedlm.train.experience import Experience, policy_terms, rollout_logps, rollout_values, value_terms
+from heedlm.train.facts import explained_variance, reward_facts, rollout_facts
 from heedlm.train.language import chunk, language_terms, packed
 from heedlm.train.learner import Learner
 from heedlm.train.loop import Cadence, train, use_threads
@@ -261,9 +260,10 @@ class Reinforcement:
         advantages, returns = gae(rewards, values, mask, config.gamma, config.lam)
         if config.advantages == "whiten":
             advantages = masked_whiten(advantages, mask)
-        facts = _rollout_facts(rollouts, texts, reward.total, shaped, logps, reference, spread)
+        facts = rollout_facts(rollouts, logps, reference, spread) | reward_facts(reward.total, shaped)
         facts |= {f"reward/part_{name}": float(part.mean()) for name, part in reward.parts.items()}
-        facts |= _value_facts(values, returns, mask)
+        facts |= {"text/distinct_2": distinct_n(texts, 2), "text/repetition_4": _mean([repetition(t) for t in texts])}
+        facts["critic/explained_variance"] = explained_variance(values, returns, mask)
         return Experience(rollouts.tokens, rollouts.lengths, mask, logps, values, advantages, returns), facts
 
     def _learn(self, experience: Experience, index: int) -> dict[str, float]:
@@ -372,51 +372,6 @@ class Reinforcement:
                 row["before"] = self.before["text"][place]
             rows.append(row)
         return rows
-
-
-def _rollout_facts(
-    rollouts: Rollouts,
-    texts: Sequence[str],
-    scores: Tensor,
-    shaped: Tensor,
-    logps: Tensor,
-    reference: Tensor,
-    spread: Tensor,
-) -> dict[str, float]:
-    """What the logs keep of a buffer (METHODS §4.4)."""
-    mask = rollouts.response_mask
-    rows = len(scores)
-    drift = k1(logps, reference)
-    quantiles = torch.quantile(scores.float(), torch.tensor([0.01, 0.5, 0.99]))
-    facts = {
-        "reward/mean": scores.mean(),
-        "reward/std": scores.std(correction=0),
-        "reward/p01": quantiles[0],
-        "reward/p50": quantiles[1],
-        "reward/p99": quantiles[2],
-        "reward/shaped_mean": shaped.mean(),
-        "length/mean": rollouts.response_lengths.float().mean(),
-        "length/truncated": (~rollouts.ended).float().mean(),
-        "nll/policy": -masked_mean(logps, mask),
-        "nll/reference": -masked_mean(reference, mask),
-        "perplexity/policy": (-masked_mean(logps, mask)).exp(),
-        "perplexity/reference": (-masked_mean(reference, mask)).exp(),
-        "kl/mean_nats": torch.where(mask, drift, 0.0).sum() / rows,
-        "kl/token_nats": masked_mean(drift, mask),
-        "kl/k3_token_nats": masked_mean(k3(logps, reference), mask),
-        "entropy/mean": masked_mean(spread, mask),
-        "gap/engine_trainer": masked_mean((rollouts.logps - logps).abs(), mask),
-    }
-    return {name: float(value) for name, value in facts.items()} | {
-        "text/distinct_2": distinct_n(texts, 2),
-        "text/repetition_4": _mean([repetition(text) for text in texts]),
-    }
-
-
-def _value_facts(values: Tensor, returns: Tensor, mask: Tensor) -> dict[str, float]:
-    spread = returns[mask].var(correction=0)
-    residual = (returns - values)[mask].var(correction=0)
-    return {"critic/explained_variance": float(1 - residual / spread.clamp(min=1e-8))}
 
 
 def _under(head: str, name: str) -> str:

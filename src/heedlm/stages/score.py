@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from heedlm import runs
-from heedlm.config import StageConfig
+from heedlm.config import Config as Settings
 from heedlm.errors import BadInput
 from heedlm.models.chat import Chat
 from heedlm.models.forward import context_limit, logits, reward_scores
@@ -17,11 +18,10 @@ from heedlm.models.load import load_config, load_reward, load_with_tokenizer
 from heedlm.models.tokenizer import load_tokenizer
 from heedlm.ops.logprobs import token_logps
 from heedlm.records import Document, Message, read
-from heedlm.runs import Input, Run
 from heedlm.train.loop import use_threads
 
 
-class Config(StageConfig):
+class Config(Settings):
     """Settings of scoring: a language model scores texts, a reward model scores the answer to a prompt."""
 
     positional: ClassVar[str | None] = "model"
@@ -30,10 +30,11 @@ class Config(StageConfig):
     text: tuple[str, ...] = Field((), description="texts to score")
     data: str | None = Field(None, description="file of texts to score")
     prompt: str | None = Field(None, description="with a reward model: the prompt that the texts answer")
+    threads: PositiveInt | None = Field(None, description="CPU threads; all cores if not given")
 
 
-def run(config: Config, resume: Path | None = None) -> Run:
-    """Score and return the run; results hold one row a text.
+def run(config: Config) -> dict[str, Any]:
+    """Score and return one row a text; nothing is written.
 
     A language model gives the log-probability of the whole text, BOS given and EOS included, in nats; the mean a
     token; and the perplexity exp(−mean). A reward model gives a reward.
@@ -51,12 +52,14 @@ def run(config: Config, resume: Path | None = None) -> Run:
         raise BadInput(f"{config.model} is a reward model: give the prompt='…' that the texts answer")
     if config.prompt is not None and not is_reward:
         raise BadInput(f"{config.model} is a language model and scores texts alone: leave out prompt=")
-    inputs = [Input("model", config.model)] + ([Input("corpus", config.data)] if config.data else [])
-    this = Run.resume(resume) if resume else Run.create("score", config, inputs)
-    with this:
-        rows = _rewards(folder, config.prompt, texts) if config.prompt is not None else _likelihoods(folder, texts)
-        this.note(scores=rows)
-    return this
+    rows = _rewards(folder, config.prompt, texts) if config.prompt is not None else _likelihoods(folder, texts)
+    return {"scores": rows, "text": "\n".join(_line(row) for row in rows)}
+
+
+def _line(row: Mapping[str, float | int | str]) -> str:
+    if "reward" in row:
+        return f"reward {row['reward']:8.3f}  {row['text']}"
+    return f"log-prob {row['logp']:10.3f}  perplexity {row['perplexity']:8.3f}  {row['text']}"
 
 
 @torch.no_grad()
