@@ -43,7 +43,8 @@ def curves(
             colour = PALETTE[place % len(PALETTE)]
             axes.plot(xs, ys, DASHES[place % len(DASHES)], color=colour, label=label)
             if bands and label in bands:
-                axes.fill_between(list(xs), *map(list, bands[label]), color=colour, alpha=0.15, linewidth=0)
+                low, high = bands[label]
+                axes.fill_between(list(xs), list(low), list(high), color=colour, alpha=0.15, linewidth=0)
         if level is not None:
             axes.axhline(level, color="0.45", linewidth=0.9, linestyle=(0, (3, 3)))
         if log_x:
@@ -109,18 +110,19 @@ def _figure(path: str | Path, title: str, x: str, y: str, height: float = 3.4) -
     target = Path(path)
     if target.suffix not in (".png", ".svg", ".pdf"):
         raise BadInput(f"{target}: a picture's name must end in .png, .svg or .pdf")
-    look = {
-        "font.size": 10,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "axes.grid.axis": "y",
-        "grid.color": "0.9",
-        "axes.edgecolor": "0.6",
-        "lines.linewidth": 1.8,
-        "svg.hashsalt": "heed",
-    }
-    with rc_context(look):
+    with rc_context(
+        {
+            "font.size": 10,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "axes.grid.axis": "y",
+            "grid.color": "0.9",
+            "axes.edgecolor": "0.6",
+            "lines.linewidth": 1.8,
+            "svg.hashsalt": "heed",
+        }
+    ):
         figure = Figure(figsize=(6.2, height), layout="constrained")
         axes = figure.add_subplot()
         axes.set_xlabel(x)

@@ -140,9 +140,8 @@ def _gaming(series: Mapping[str, Series]) -> Iterator[Fact]:
         at = number(wins.steps[best])
         yield Fact("bad", f"The win rate by gold fell {100 * fall:.1f} points after step {at} while the reward held.")
     else:
-        yield Fact(
-            "good", f"The win rate by gold ended at {percent(wins.last)}; its best was {percent(wins.values[best])}."
-        )
+        peak = f"{percent(wins.values[best])} at step {number(wins.steps[best])}"
+        yield Fact("good", f"The win rate by gold ended at {percent(wins.last)}; its best was {peak}.")
 
 
 def _engine(series: Mapping[str, Series]) -> Iterator[Fact]:
