@@ -71,9 +71,7 @@ class RunningMoments:
         self.count, self.mean, self._squares = state["count"], state["mean"], state["squares"]
 
 
-def reference_affine(
-    scores: Float[Tensor, "N"], mean: float = 0.0, std: float | None = 1.0
-) -> tuple[float, float]:
+def reference_affine(scores: Float[Tensor, "N"], mean: float = 0.0, std: float | None = 1.0) -> tuple[float, float]:
     """Gain and bias with which gain · score + bias has the given mean and std over reference answers.
 
     Args:

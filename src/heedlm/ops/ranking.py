@@ -23,9 +23,7 @@ def best_of_n_kl(n: int) -> float:
     return math.log(n) - (n - 1) / n
 
 
-def unbiased_best_of_n(
-    proxy: Float[Tensor, "*B N"], gold: Float[Tensor, "*B N"], n: int
-) -> Float[Tensor, "*B"]:
+def unbiased_best_of_n(proxy: Float[Tensor, "*B N"], gold: Float[Tensor, "*B N"], n: int) -> Float[Tensor, "*B"]:
     """Expected gold score of the answer with the best proxy score among n drawn from the N given ones.
 
     Averages over every subset of size n: Σ_i C(i−1, n−1) · gold_(i) / C(N, n), samples sorted by proxy, i

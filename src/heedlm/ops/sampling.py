@@ -37,9 +37,8 @@ def warp(
     if top_p < 1:
         ordered, order = warped.sort(dim=-1, descending=True, stable=True)
         probs = ordered.softmax(-1)
-        before = probs.cumsum(-1) - probs
-        cut = (before >= top_p).scatter(-1, order, before >= top_p)
-        warped = warped.masked_fill(cut, -torch.inf)
+        enough = probs.cumsum(-1) - probs >= top_p  # what comes before a token already holds top_p
+        warped = warped.masked_fill(enough.scatter(-1, order, enough), -torch.inf)
     return warped
 
 

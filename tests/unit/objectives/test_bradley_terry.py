@@ -219,3 +219,12 @@ def test_one_answer_is_no_comparison(ranks):
 def test_settings_without_meaning_are_refused(wrong):
     with pytest.raises(ValidationError):
         BradleyTerry(**wrong)
+
+
+def test_the_curve_of_minus_log_sigmoid(near):
+    """Loss against Δ = −5 … 5: straight down on the left, log 2 in the middle, vanishing on the right."""
+    differences = torch.arange(-5.0, 6.0, dtype=torch.float64)
+    losses = [float(mean(BradleyTerry(), (float(d), 0.0), [1, 2])) for d in differences]
+    near(losses, [math.log1p(math.exp(-float(d))) for d in differences])
+    near([losses[0], losses[5], losses[10]], [5.006715, 0.693147, 0.006715])
+    near([a - b for a, b in zip(losses, losses[::-1], strict=True)], [-float(d) for d in differences])

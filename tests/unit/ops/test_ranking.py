@@ -34,9 +34,7 @@ def test_the_order_of_n14s_golds(f64, near):
 def test_equals_the_mean_over_all_subsets(n, near):
     """With ties, the winner of a subset is any of its best, each equally likely."""
     torch.manual_seed(n)
-    proxy = torch.tensor(
-        [[0.0, 1.0, 1.0, 2.0, 2.0, 2.0], [5.0, 4.0, 3.0, 2.0, 1.0, 0.0]], dtype=torch.float64
-    )
+    proxy = torch.tensor([[0.0, 1.0, 1.0, 2.0, 2.0, 2.0], [5.0, 4.0, 3.0, 2.0, 1.0, 0.0]], dtype=torch.float64)
     gold = torch.randn(2, 6, dtype=torch.float64)
     found = unbiased_best_of_n(proxy, gold, n)
     for row in range(2):

@@ -127,6 +127,14 @@ def test_top_p_keeps_one_token_however_small_it_is(near):
     near(warp(torch.tensor([0.0, 2.0, 1.0]), top_p=1e-9).softmax(-1), [0.0, 1.0, 0.0])
 
 
+def test_top_p_keeps_no_more_than_it_needs(near):
+    """Sums of these are exact: .5 is reached by one token, .75 by two; of equal ones the first is taken."""
+    logits = torch.tensor([0.25, 0.5, 0.25], dtype=torch.float64).log()
+    near(warp(logits, top_p=0.5).softmax(-1), [0.0, 1.0, 0.0])
+    near(warp(logits, top_p=0.75).softmax(-1), [1 / 3, 2 / 3, 0.0])
+    near(warp(logits, top_p=0.7501).softmax(-1), [0.25, 0.5, 0.25])
+
+
 def test_an_excluded_token_is_never_drawn():
     logits = torch.full((4000, 5), -torch.inf)
     logits[:, 1:3] = 0.0

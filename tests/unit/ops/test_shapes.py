@@ -28,7 +28,5 @@ def test_heed_runs_without_jaxtyping():
         "hints = typing.get_type_hints(logprobs.token_logps)\n"
         "assert hints['logits'] is torch.Tensor, hints\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
