@@ -150,7 +150,7 @@ class Order:
     def _index(self, position: int) -> int:
         epoch, offset = divmod(position, self.size)
         if epoch != self._epoch:
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+            generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**63)  # torch takes 64 bits
             self._permutation = torch.randperm(self.size, generator=generator).tolist()
             self._epoch = epoch
         return self._permutation[offset]

@@ -61,6 +61,7 @@ def train(run: Run, method: Trainable, *, steps: int, cadence: Cadence, title: s
             due = cadence.evaluate and done % cadence.evaluate == 0
             if due or done == steps:
                 values |= method.evaluate(done)
+                _check_finite(values, index)  # NaN weights of the last step show nowhere else
             run.metrics(done, values, seconds=time.monotonic() - started)
             bar.advance(1, tokens=int(values.get("tokens", 0)))
             stopping = runs.stop_requested()

@@ -39,8 +39,11 @@ def load_state(folder: Path, name: str = "state") -> dict[str, Any]:
 
 def _encode(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, Tensor):
-        tensors[path] = value
-        return {"tensor": path}
+        name = path
+        while name in tensors:  # the keys 1 and "1", or "a/b" and "a" then "b", make the same path
+            name += "'"
+        tensors[name] = value
+        return {"tensor": name}
     if isinstance(value, dict):
         # Optimiser states are keyed by numbers, which JSON objects cannot be: keep key and value as pairs.
         return {"items": [[key, _encode(item, f"{path}/{key}", tensors)] for key, item in value.items()]}
