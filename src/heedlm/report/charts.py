@@ -120,7 +120,7 @@ def marks(low: float, high: float, count: int) -> list[tuple[float, str]]:
     step = ticks[1] - ticks[0] if len(ticks) > 1 else abs(ticks[0]) if ticks else 1.0
     decimals = next((d for d in range(7) if abs(round(step, d) - step) < 1e-3 * step), 7) if step else 0
     large = max(abs(low), abs(high)) >= 1e6 or 0 < step < 1e-5
-    return [(tick, f"{tick:g}" if large else f"{tick:.{decimals}f}".replace("-", "\u2212")) for tick in ticks]
+    return [(tick, number(tick) if large else f"{tick:.{decimals}f}".replace("-", "\u2212")) for tick in ticks]
 
 
 def _frame(panel: Panel, drawn: Mapping[str, Thinned], band: tuple[Thinned, ...] | None) -> Frame:

@@ -100,11 +100,13 @@ def _plain_sentence(results: Mapping[str, Any], series: Mapping[str, Series], so
         step = results.get("best_step")
         at = f" at step {step}, whose weights were kept" if isinstance(step, int) else ""
         return f"Lowest held-out loss {number(results['held_out_loss'])} nats{at}."
-    reward = series.get("reward/mean")
+    reward, wins = series.get("reward/mean"), series.get("watch/win_rate")
     if reward is not None and reward.values:
-        return (
-            f"Reward went from {number(reward.start())} to {number(reward.end())} in {number(reward.steps[-1])} steps."
-        )
+        steps = number(reward.steps[-1])
+        change = f"eward went from {number(reward.start())} to {number(reward.end())} in {steps} steps"
+        if wins is not None and wins.values:
+            return f"Wins {percent(wins.last)} of the watched prompts against its start by gold score; r{change}."
+        return f"R{change}."
     if source.info.outputs:
         made = ", ".join(
             f"{output.role.replace('_', ' ')}" + (f" ({output.rows} rows)" if output.rows is not None else "")
@@ -133,16 +135,19 @@ def _tiles(results: Mapping[str, Any], series: Mapping[str, Series], source: Sou
     elif "reward/mean" in series and series["reward/mean"].values:
         reward = series["reward/mean"]
         yield Tile("Reward", number(reward.end()), f"from {number(reward.start())}")
-    yield from _model_tiles(results)
+    yield from _model_tiles(results, source.info.stage)
     if source.metrics:
         yield Tile("Steps", number(max((each.steps[-1] for each in series.values() if each.steps), default=0.0)))
-    yield Tile("Time", duration(source.info.seconds), _memory(source))
+    seconds = source.info.seconds
+    if source.info.status == "running" and "seconds" in series and series["seconds"].values:
+        seconds = series["seconds"].last
+    yield Tile("Time", duration(seconds), _memory(source))
 
 
-def _model_tiles(results: Mapping[str, Any]) -> Iterator[Tile]:
+def _model_tiles(results: Mapping[str, Any], stage: str) -> Iterator[Tile]:
     loss, perplexity = as_number(results.get("held_out_loss")), as_number(results.get("perplexity"))
     if loss is not None:
-        yield Tile("Held-out loss", number(loss), "nats a token or pair")
+        yield Tile("Held-out loss", number(loss), "nats a prompt" if stage == "reward" else "nats a token")
     if perplexity is not None:
         theirs = as_number(results.get("perplexity_against"))
         yield Tile("Perplexity", number(perplexity), f"against {number(theirs)}" if theirs is not None else "")

@@ -92,6 +92,11 @@ class Page:
         return [(anchor, name) for anchor, name, wanted in shown if wanted]
 
     @property
+    def wrong(self) -> bool:
+        """Whether the health has a finding worse than "look at this"."""
+        return any(fact.level == "bad" for fact in self.facts)
+
+    @property
     def warning(self) -> str:
         """What stands under the headline where something is wrong."""
         bad, warn = (sum(fact.level == level for fact in self.facts) for level in ("bad", "warn"))
@@ -216,7 +221,7 @@ def _brief(run: Run) -> str:
         return f"held-out accuracy {percent(interval['estimate'])}"
     if isinstance(results.get("held_out_loss"), float):
         return f"held-out loss {number(results['held_out_loss'])} nats"
-    rows = [f"{item.rows} {item.role.replace('_', ' ')}" for item in run.info.outputs if item.rows is not None]
+    rows = [f"{number(item.rows)} {item.role.replace('_', ' ')}" for item in run.info.outputs if item.rows is not None]
     return ", ".join(rows[:3])
 
 

@@ -69,7 +69,7 @@ KNOWN = (
         0.5,
     ),
     _panel("Outcome", "Gold score", "0 to 1", {"watch/gold": "watched prompts"}),
-    _panel("Outcome", "Held-out accuracy", "share of pairs", {"accuracy/held_out": "held out"}),
+    _panel("Outcome", "Accuracy", "share of pairs", {"accuracy": "training", "accuracy/held_out": "held out"}),
     _panel("Reward", "Reward", "reward units", {"reward/mean": "rollouts", "watch/reward": "watched prompts"}),
     _panel(
         "Reward",
@@ -80,6 +80,7 @@ KNOWN = (
         ("reward/p01", "reward/p99"),
     ),
     _panel("Reward", "Shaped reward", "reward units", {"reward/shaped_mean": "normalised and clipped"}),
+    _panel("Reward", "Scores", "reward units", {"score_mean": "mean", "difference": "better minus worse"}),
     _panel("Reward", "Reward deviation", "reward units", {"reward/std": "standard deviation"}),
     _panel(
         "KL",
@@ -115,7 +116,7 @@ KNOWN = (
     _panel("Perplexity and entropy", "Entropy", "nats a token", {"entropy/mean": "policy"}),
     _panel("Length and text", "Different word pairs", "share", {"text/distinct_2": "distinct-2"}),
     _panel("Length and text", "Repeated runs of four words", "share", {"text/repetition_4": "within an answer"}),
-    _panel("Loss", "Loss", "nats", {"loss/loss": "training", "loss/ranking": "training", "loss/held_out": "held out"}),
+    _panel("Loss", "Loss", "nats", {"loss/train": "training", "loss/held_out": "held out"}),
     _panel(
         "Loss",
         "Policy loss",
@@ -125,6 +126,13 @@ KNOWN = (
     ),
     _panel("Loss", "Value loss", "", {"loss/value": "critic"}),
     _panel("Loss", "Loss on the pretraining mix", "nats a token", {"loss/mix": "mix"}),
+    _panel(
+        "Loss",
+        "Value and return",
+        "reward units",
+        {"critic/value_mean": "value", "critic/return_mean": "return"},
+    ),
+    _panel("Loss", "Error of the values", "squared", {"critic/value_error": "critic"}),
     _panel("Loss", "Explained variance", "share", {"critic/explained_variance": "critic"}, level=0.0),
     _panel(
         "Optimiser",
@@ -141,6 +149,7 @@ KNOWN = (
         {"policy/clip_fraction": "policy", "critic/clip_fraction": "critic", "critic/value_clip_fraction": "critic"},
     ),
     _panel("Optimiser", "Approximate KL of an update", "nats a token", {"policy/approx_kl": "old to new"}),
+    _panel("Optimiser", "Sampler against trainer", "nats a token", {"gap/engine_trainer": "mean difference"}),
     _panel("Throughput", "Throughput", "tokens a second", {"tokens a second": "tokens a second"}),
     _panel(
         "Throughput",
@@ -164,8 +173,8 @@ _PREFIX_GROUP = {
     "critic": "Optimiser",
     "time": "Throughput",
 }
-# A clock, a counter shown as throughput, and numbers checked once instead of drawn.
-_NOT_DRAWN = {"seconds", "tokens"}
+# A clock, a counter shown as throughput, and what the losses show already.
+_NOT_DRAWN = {"seconds", "tokens", "nll", "policy/nll"}
 
 
 def arrange(series: Mapping[str, Series]) -> dict[str, list[tuple[Panel, dict[str, Series]]]]:

@@ -65,7 +65,7 @@ def close(run: Run, role: str, text: str, rows: int | None = None, seconds: floa
 def loss_curve(run: Run, steps: int, start: float, end: float, noise: float, rng: random.Random) -> None:
     for step in range(1, steps + 1):
         fall = math.exp(-4 * step / steps)
-        values = {"loss/loss": end + (start - end) * fall + rng.gauss(0, noise), "lr": 2e-3 * (1 - step / steps)}
+        values = {"loss/train": end + (start - end) * fall + rng.gauss(0, noise), "lr": 2e-3 * (1 - step / steps)}
         values |= {"grad_norm": abs(rng.gauss(1.0, 0.3)), "tokens": 2048}
         if step % 25 == 0:
             values["loss/held_out"] = end + 0.05 + (start - end) * fall

@@ -207,3 +207,10 @@ def test_the_report_needs_neither_torch_nor_matplotlib() -> None:
     code = "import sys, heedlm.stages.report; print([m for m in ('torch', 'matplotlib', 'plotly') if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_an_unmeasured_policy_is_told_by_its_watched_prompts(chain: dict[str, Path], tmp_path: Path) -> None:
+    path = copy_of(chain["ppo"], tmp_path)
+    (path / "metrics.jsonl").write_bytes((chain["ppo"] / "metrics.jsonl").read_bytes())
+    page = render(Source.read(path))
+    assert "Wins 70.0\u202f% of the watched prompts against its start by gold score; reward went from" in page
