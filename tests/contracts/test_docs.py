@@ -78,4 +78,4 @@ def test_decisions_are_numbered_and_say_why():
     assert [page.name[:4] for page in pages] == [f"{number:04}" for number in range(1, len(pages) + 1)]
     for page in pages:
         text = page.read_text(encoding="utf-8")
-        assert all(f"## {part}" in text for part in ("Context", "Decision", "Consequence")), page.name
+        assert all(re.search(rf"(## |\*\*){part}", text) for part in ("Context", "Decision", "Consequence")), page.name

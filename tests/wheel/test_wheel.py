@@ -110,7 +110,8 @@ def test_version_and_help(environment, tmp_path):
 
 
 def test_a_tiny_village_is_made_outside_the_checkout(environment, tmp_path):
-    made = run(environment / "heed", "village", "tiny", "out=runs", "seed=3", cwd=tmp_path)
+    few = [f"{what}=20" for what in ("corpus", "corpus_dev", "demonstrations", "demonstrations_dev", "prompts")]
+    made = run(environment / "heed", "village", "tiny", "out=runs", "seed=3", *few, cwd=tmp_path)
     assert made.returncode == 0, made.stdout + made.stderr
     (record,) = (tmp_path / "runs" / "village").glob("*/run.json")
     information = json.loads(record.read_text(encoding="utf-8"))
