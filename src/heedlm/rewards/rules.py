@@ -6,14 +6,15 @@ import re
 from typing import Literal
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from heedlm.config import Config
 from heedlm.models.chat import Chat
 from heedlm.rewards.types import Episodes, Reward
 
 _SENTENCE_END = (".", "!", "?", '."', '!"', '?"', "。", "！", "？", "。”", "！”", "？”")
-_WORD = re.compile(r"\w+")
+# A Chinese character counts as a word: no spaces tell where words end.
+_WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+")
 
 
 class _Rule(Config):
@@ -70,6 +71,15 @@ class Pattern(_Rule):
 
     name: Literal["pattern"] = "pattern"
     regex: str = Field(description="regular expression looked for in the answer")
+
+    @field_validator("regex")
+    @classmethod
+    def _sound(cls, regex: str) -> str:
+        try:
+            re.compile(regex)
+        except re.error as error:
+            raise ValueError(f"is no regular expression: {error}") from None
+        return regex
 
     def measure(self, text: str, ended: bool) -> float:
         """Reward, 0 or 1."""

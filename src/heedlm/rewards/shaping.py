@@ -9,6 +9,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
 from heedlm.config import Config
+from heedlm.errors import NotFinite
 from heedlm.ops.moments import RunningMoments
 
 
@@ -45,9 +46,18 @@ class Shaper:
         Args:
             scores: (B,) raw scores in reward units.
             ended: (B,) false where the answer was cut at the length limit.
+
+        Raises:
+            NotFinite: A score is NaN or infinite; the moments are left as they were.
         """
+        if not bool(scores.isfinite().all()):
+            place = int((~scores.isfinite()).nonzero()[0])
+            raise NotFinite(
+                f"the reward of answer {place + 1} of {len(scores)} in the buffer is {float(scores[place])}"
+            )
         self.moments.update(scores)
-        deviation = max(self.moments.std, 1e-8) if self.moments.count > 1 else 1.0
+        # Scores that are all alike have no scale to divide by.
+        deviation = self.moments.std if self.moments.std > 1e-8 else 1.0
         shaped = scores - self.shaping.missing_eos * deviation * (~ended).to(scores.dtype)
         if self.shaping.scale == "normalise":
             shaped = shaped - self.moments.mean
