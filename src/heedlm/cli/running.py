@@ -50,7 +50,9 @@ def run_command(name: str, args: Sequence[str], *, json: bool = False, quiet: bo
         raise HeedError(_crash(error, name)) from error
     finally:
         signals.forget()
-    print(as_json(result) if json else summary(result))
+    # A stage with more to show people than a list of figures says so itself.
+    describe = getattr(module, "describe", summary)
+    print(as_json(result) if json else describe(result))
     return 0
 
 

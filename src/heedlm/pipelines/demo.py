@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -99,3 +100,44 @@ def headline(measured: Run, judge: Run, labels: Run) -> dict[str, Any]:
         "reward_model_accuracy": accuracy["estimate"],
         "reward_model_ceiling": labels.info.results["ceiling"],
     }
+
+
+_LAST_LINE = (
+    "win_rate", "win_rate_low", "win_rate_high", "win_rate_length_matched", "kl_nats", "gold_sft", "gold_policy",
+    "reward_model_accuracy", "seconds", "peak_mib", "report",
+)  # fmt: skip
+
+
+def describe(run: Run) -> str:
+    """The figures for people, and as the last line the same as one JSON object."""
+    found = run.info.results
+    rows = [_setting(row) for row in found["settings"]]
+    lines = [
+        f"win rate over the SFT model, {_percent(found['win_rate'])} "
+        f"[{_percent(found['win_rate_low'])}, {_percent(found['win_rate_high'])}] on unseen prompts, decided by gold",
+        "",
+        *rows,
+        "",
+        f"gold score      {found['gold_sft']:.3f} → {found['gold_policy']:.3f}   (0 to 1, the village's ground truth)",
+        f"reward          {found['reward_sft']:.2f} → {found['reward']:.2f}   (reward model, at temperature 1)",
+        f"KL to SFT       {found['kl_nats']:.2f} nats an answer",
+        f"reward model    {_percent(found['reward_model_accuracy'])} right on held-out comparisons; "
+        f"noise allows {_percent(found['reward_model_ceiling'])}",
+        f"time            {found['seconds']:.0f} s, {found['peak_mib']:.0f} MiB at most",
+        f"report          {found['report']}",
+        json.dumps({key: found[key] for key in _LAST_LINE}),
+    ]
+    return "\n".join(lines)
+
+
+def _setting(row: dict[str, Any]) -> str:
+    rate, matched = row["win_rate"], row["length_matched"]
+    name = row["name"]
+    if row["counts"]:
+        name += f" ({row['temperature']:g} against {row['other_temperature']:g})"
+    equal = f"   of equal length {_percent(matched['rate'])} (n {matched['n']})" if matched else ""
+    return f"  {_percent(rate['rate'])} [{_percent(rate['low'])}, {_percent(rate['high'])}]{equal}   {name}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
