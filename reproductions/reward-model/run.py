@@ -48,9 +48,12 @@ def pool(out: Path, threads: int) -> tuple[Run, Run, Run]:
     world = stage(village, "village", out, "pool", {"prompts": 18_432})
     base, tuned = models(out, "tiny", world, None, threads)
     answers = stage(
-        sample, "sample", out, "pool",
+        sample,
+        "sample",
+        out,
+        "pool",
         {**common, "model": str(tuned.path), "prompts": str(world.path), "sampling": {"max_new_tokens": 48}},
-    )  # fmt: skip
+    )
     shares = {"test_share": 0.08, "dev_share": 0.02}
     return world, base, stage(label, "label", out, "pool", {"answers": str(answers.path), **shares})
 
@@ -75,10 +78,15 @@ def shard(out: Path, size: str, prompts: int, seed: int, threads: int, world: Ru
     """One reward model."""
     _, tuned = models(out, size, world, tokens if size != "tiny" else None, threads)
     settings = {
-        "model": str(tuned.path), "data": str(labels.path), "limit": prompts, "seed": seed, "threads": threads,
-        "optim": {"lr": RATES[size]["reward"]}, "cadence": {"checkpoint": 0},
+        "model": str(tuned.path),
+        "data": str(labels.path),
+        "limit": prompts,
+        "seed": seed,
+        "threads": threads,
+        "optim": {"lr": RATES[size]["reward"]},
+        "cadence": {"checkpoint": 0},
         "epochs": 1.0 if prompts > 1024 else 2.0,
-    }  # fmt: skip
+    }
     return stage(reward, "reward", out, f"{size}-{prompts}-seed{seed}", settings)
 
 
@@ -104,7 +112,7 @@ def collect(out: Path) -> dict[str, Any]:
                 "high": found["high"],
                 "gap_points": 100 * (ceiling - found["estimate"]),
                 "seconds": run.info.seconds,
-            }  # fmt: skip
+            }
         )
     rows.sort(key=lambda row: (row["parameters"], row["prompts"], row["seed"]))
     best = min(rows, key=lambda row: row["gap_points"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,7 +29,7 @@ class Bigram:
         for sentence, times in counted.items():
             chain = [BOS, *sentence, EOS]
             words.update(sentence)
-            for previous, word in zip(chain, chain[1:], strict=False):
+            for previous, word in itertools.pairwise(chain):
                 self.pairs[previous, word] += times
                 self.contexts[previous] += times
         self.vocabulary = len(words)
@@ -36,7 +37,7 @@ class Bigram:
     def logp(self, sentence: Sequence[str]) -> float:
         """Log-probability (nats) of a whole sentence, EOS included, by the chain rule."""
         chain = [BOS, *sentence, EOS]
-        return sum(self._logp(previous, word) for previous, word in zip(chain, chain[1:], strict=False))
+        return sum(self._logp(previous, word) for previous, word in itertools.pairwise(chain))
 
     def _logp(self, previous: str, word: str) -> float:
         above = self.pairs[previous, word] + self.k

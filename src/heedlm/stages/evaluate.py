@@ -70,7 +70,6 @@ class Config(StageConfig):
         (0.0, 0.3, 0.5, 0.7, 1.0),
         description="temperatures each model may choose from on the development prompts",
     )
-    samples: PositiveInt = Field(1, description="answers for each test prompt at temperatures above 0")
     sampling: Sampling = Field(
         Sampling(max_new_tokens=64), description="length; the temperature is set by each setting"
     )
@@ -124,9 +123,7 @@ def run(config: Config, resume: Path | None = None) -> Run:
                 settings.append((best[0], best[1], "each at its best development temperature"))
             rows: list[Setting] = []
             for first, second, name in settings:
-                setting, episodes = _compare(
-                    name, first, second, ours, theirs, referee, test.rows * _times(config, first)
-                )
+                setting, episodes = _compare(name, first, second, ours, theirs, referee, test.rows)
                 rows.append(setting)
                 if name == settings[-1][2]:
                     _write_samples(this, episodes, referee, scorer)
@@ -140,6 +137,11 @@ def run(config: Config, resume: Path | None = None) -> Run:
             length_matched=rows[-1].length_matched.to_dict() if rows[-1].length_matched else None,
             development_scores=dict(zip(("model", "against"), temperatures, strict=False)),
             decided_by=config.judge.name,
+            **(
+                {"unread_verdicts": referee.unread, "position_consistency": referee.consistency}
+                if referee.consistency
+                else {}
+            ),
             **facts,
         )
     return this
@@ -152,6 +154,7 @@ class _Referee:
         self.scorer: Scorer | None = judge.open(chat) if hasattr(judge, "open") else None
         self.judge: Judge = judge
         self.unread = 0
+        self.consistency: dict[str, float] = {}
 
     def scores(self, episodes: Episodes) -> list[float] | None:
         """Scores of answers, where the referee gives scores."""
@@ -202,7 +205,9 @@ def _compare(
         ours.answers(prompts, temperature, seed),
         theirs.answers(prompts, other_temperature, seed + 1),
     )
-    outcomes, _ = referee.outcomes(mine, other)
+    outcomes, consistency = referee.outcomes(mine, other)
+    if consistency is not None:
+        referee.consistency[name] = consistency
     lengths = mine.rollouts.response_lengths.tolist(), other.rollouts.response_lengths.tolist()
     golds = (_golds(mine), _golds(other))
     setting = Setting(
@@ -286,10 +291,6 @@ def _shown(prompt: Prompt) -> str:
     if len(prompt.messages) == 1:
         return prompt.messages[0].content
     return "\n".join(f"{message.role}: {message.content}" for message in prompt.messages)
-
-
-def _times(config: Config, temperature: float) -> int:
-    return 1 if temperature == 0 else config.samples
 
 
 def _contestant(config: Config, path: str) -> Contestant:

@@ -359,18 +359,14 @@ class Reinforcement:
             self.engine = engine
 
     def _sample_rows(self, now: dict[str, list[Any]]) -> list[dict[str, Any]]:
+        columns = {"answer": now["text"], "reward": now["reward"], "gold": now.get("gold")}
+        if self.before:
+            columns |= {"before": self.before["text"], "reward_before": self.before["reward"]}
+            columns["gold_before"] = self.before.get("gold")
         rows = []
         for place, prompt in enumerate(self.watched[:12]):
-            row = {
-                "prompt": prompt.messages[-1].content,
-                "answer": now["text"][place],
-                "reward": now["reward"][place],
-            }
-            if "gold" in now:
-                row["gold"] = now["gold"][place]
-            if self.before:
-                row["before"] = self.before["text"][place]
-            rows.append(row)
+            row = {name: values[place] for name, values in columns.items() if values is not None}
+            rows.append({"prompt": prompt.messages[-1].content, **row})
         return rows
 
 
