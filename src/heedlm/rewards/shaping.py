@@ -56,14 +56,13 @@ class Shaper:
                 f"the reward of answer {place + 1} of {len(scores)} in the buffer is {float(scores[place])}"
             )
         self.moments.update(scores)
-        # Scores that are all alike have no scale to divide by.
-        deviation = self.moments.std if self.moments.std > 1e-8 else 1.0
-        shaped = scores - self.shaping.missing_eos * deviation * (~ended).to(scores.dtype)
+        cut = (~ended).to(scores.dtype)
+        scores = scores - self.shaping.missing_eos * self.moments.std * cut
         if self.shaping.scale == "normalise":
-            shaped = shaped - self.moments.mean
-        if self.shaping.scale != "none":
-            shaped = shaped / deviation
-        return shaped if self.shaping.clip is None else shaped.clamp(-self.shaping.clip, self.shaping.clip)
+            return self.moments.normalise(scores, self.shaping.clip)
+        if self.shaping.scale == "scale":
+            return self.moments.scale(scores, self.shaping.clip)
+        return scores if self.shaping.clip is None else scores.clamp(-self.shaping.clip, self.shaping.clip)
 
     def state_dict(self) -> dict[str, Any]:
         """The running moments."""
