@@ -21,9 +21,7 @@ class BufferLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         self._keys: Tensor | None = None
         self._values: Tensor | None = None
 
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Append the new tokens' keys and values and return views of all so far."""
         if self._keys is None or self._values is None:
             self.dtype, self.device, self.is_initialized = key_states.dtype, key_states.device, True

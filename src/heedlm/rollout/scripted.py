@@ -20,9 +20,7 @@ class Scripted(Config):
     """Settings of the scripted engine: prompt i is answered by answer i, starting over after the last."""
 
     name: Literal["scripted"] = "scripted"
-    answers: tuple[str, ...] = Field(
-        ("ok",), min_length=1, description="the answers, in the order of the prompts"
-    )
+    answers: tuple[str, ...] = Field(("ok",), min_length=1, description="the answers, in the order of the prompts")
     logp: float = Field(-1.0, le=0, description="log-probability (nats) that is reported for every token")
 
     def bind(self, model: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase) -> ScriptedEngine:
@@ -52,9 +50,7 @@ class ScriptedEngine:
         """The scripted answer for each prompt (token ids), in order."""
         full = [self.answers[i % len(self.answers)] for i in range(len(prompts))]
         given = [answer[: sampling.max_new_tokens] for answer in full]
-        lengths = torch.tensor(
-            [len(p) + len(a) for p, a in zip(prompts, given, strict=True)], dtype=torch.long
-        )
+        lengths = torch.tensor([len(p) + len(a) for p, a in zip(prompts, given, strict=True)], dtype=torch.long)
         starts = torch.tensor([len(p) for p in prompts], dtype=torch.long)
         width = int(lengths.max()) if len(prompts) else 0
         rows = [[*p, *a] + [0] * (width - len(p) - len(a)) for p, a in zip(prompts, given, strict=True)]
@@ -65,7 +61,5 @@ class ScriptedEngine:
             prompt_lengths=starts,
             lengths=lengths,
             logps=torch.where(answer, self.logp, 0.0),
-            ended=torch.tensor(
-                [len(a) == len(f) for a, f in zip(given, full, strict=True)], dtype=torch.bool
-            ),
+            ended=torch.tensor([len(a) == len(f) for a, f in zip(given, full, strict=True)], dtype=torch.bool),
         )

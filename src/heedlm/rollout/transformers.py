@@ -12,10 +12,10 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heedlm.config import Config
-from heedlm.errors import BadInput, NotFinite
+from heedlm.errors import BadInput
 from heedlm.models.chat import stop_ids
 from heedlm.models.forward import context_limit, positions_of, takes, tensor_device
-from heedlm.ops.sampling import warp
+from heedlm.ops.sampling import draw
 from heedlm.ops.types import Rollouts
 from heedlm.rollout.cache import decode_cache
 from heedlm.rollout.sampling import Sampling
@@ -119,7 +119,7 @@ class _Decoding:
 
     def run(self, prompts: list[Sequence[int]], rooms: list[int], noise: Tensor) -> _Sampled:
         """Decode until every row has ended or used up its room."""
-        device, size, most = self.stop.device, len(prompts), max(rooms)
+        device, size, most, sampling = self.stop.device, len(prompts), max(rooms), self.sampling
         logits, width = self._read(prompts, most)
         room = torch.tensor(rooms, device=device)
         out = _Sampled(
@@ -131,7 +131,7 @@ class _Decoding:
         rows = torch.arange(size, device=device)
         going = torch.ones(size, dtype=torch.bool, device=device)
         for step in range(most):
-            tokens, logps = _pick(logits, noise[:, step], self.sampling)
+            tokens, logps = draw(logits, noise[:, step], sampling.temperature, sampling.top_k, sampling.top_p)
             out.logps = out.logps.to(logps.dtype)
             out.tokens[rows, step], out.logps[rows, step] = tokens, logps
             stopped = (tokens[:, None] == self.stop).any(1) & going
@@ -168,9 +168,7 @@ class _Decoding:
             extra["position_ids"] = positions_of(mask)
         if takes(self.model, "logits_to_keep"):
             extra["logits_to_keep"] = 1
-        logits = self.model(input_ids=tokens, past_key_values=self.cache, use_cache=True, **extra).logits[
-            :, -1
-        ]
+        logits = self.model(input_ids=tokens, past_key_values=self.cache, use_cache=True, **extra).logits[:, -1]
         self.ready_mask = plain and _takes_ready_mask(self.model)
         self.position = lengths[:, None]
         if len(different) < len(prompts):
@@ -199,25 +197,6 @@ class _Decoding:
         self.position = self.position[index]
         if self.keys is not None:
             self.keys = self.keys[index]
-
-
-def _pick(logits: Tensor, uniform: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
-    """One token for each row (B,), the cumulative distribution inverted at `uniform` (B,), and its log-prob.
-
-    `ops.sampling.sample` with one random number per row from outside, so that rows keep their own streams.
-    """
-    if not bool(logits.amax(-1).isfinite().all()):
-        raise NotFinite("the model's logits are NaN or infinite, so no token can be sampled from them")
-    if sampling.temperature == 0:
-        tokens = logits.argmax(-1)
-        return tokens, torch.zeros_like(tokens, dtype=logits.dtype)
-    warped = warp(logits, sampling.temperature, sampling.top_k, sampling.top_p)
-    logps = warped.log_softmax(-1)
-    cumulative = logps.exp().cumsum(-1, dtype=torch.float64)
-    total = cumulative[:, -1:]
-    point = torch.minimum(uniform[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
-    chosen = torch.searchsorted(cumulative, point, right=True)
-    return chosen.squeeze(1), logps.gather(1, chosen).squeeze(1)
 
 
 def _takes_ready_mask(model: PreTrainedModel) -> bool:
