@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
+from heedlm import config
 from heedlm.models import save_model, train_tokenizer
 
 NAMES = ("Ann", "Bob", "Cai", "Dora", "Eve", "Finn")
@@ -28,7 +29,7 @@ def model(
     seed: int = 0, *, vocabulary: int = 0, context: int = 64, spread: float = 0.1, dtype: torch.dtype = torch.float32
 ) -> PreTrainedModel:
     """A Llama of two layers, 32 wide, in eval mode; `spread` is the deviation of its random weights."""
-    config = LlamaConfig(
+    shape = LlamaConfig(
         vocab_size=vocabulary or len(tokenizer()),
         hidden_size=32,
         intermediate_size=48,
@@ -44,7 +45,7 @@ def model(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        made = LlamaForCausalLM(config)
+        made = LlamaForCausalLM(shape)
     made.set_attn_implementation("sdpa")
     return made.to(dtype).eval()
 
@@ -97,3 +98,15 @@ def question(number: int) -> str:
 def talk(*turns: str) -> list[dict[str, str]]:
     """Messages of user and assistant in turn."""
     return [{"role": "assistant" if i % 2 else "user", "content": text} for i, text in enumerate(turns)]
+
+
+def run(stage: Any, out: Path, **settings: Any) -> Any:
+    """Run a stage in `out` with settings as a user would type them (`a__b` for a.b), on one thread."""
+    words = [f"{key.replace('__', '.')}={as_word(value)}" for key, value in settings.items()]
+    name = stage.__name__.rsplit(".", 1)[-1]
+    return stage.run(config.load(stage.Config, [f"out={out}", "threads=1", *words], stage=name))
+
+
+def as_word(value: Any) -> str:
+    """A setting's value as a word of the command line."""
+    return str(value) if isinstance(value, (Path, str)) else json.dumps(value)
