@@ -13,6 +13,8 @@ from transformers import PreTrainedModel
 
 from heedlm import runs
 from heedlm.config import StageConfig
+from heedlm.errors import BadInput
+from heedlm.evals.reward_model import held_out_accuracy
 from heedlm.evals.text import describe
 from heedlm.evals.winrate import (
     Setting,
@@ -25,19 +27,22 @@ from heedlm.evals.winrate import (
 from heedlm.judges import Local
 from heedlm.judges import Scripted as ScriptedJudge
 from heedlm.models.chat import Chat
+from heedlm.models.forward import context_limit
 from heedlm.models.load import load_with_tokenizer
 from heedlm.ops.kl import k1
 from heedlm.ops.masked import masked_mean
 from heedlm.ops.types import Rollouts
 from heedlm.progress import progress
-from heedlm.records import Prompt, read
+from heedlm.records import Comparison, Prompt, read
 from heedlm.rewards import Episodes, GoldReward, Learned
+from heedlm.rewards.learned import LearnedReward
 from heedlm.rollout import Engine, Sampling, Transformers
 from heedlm.rollout.answering import answer
 from heedlm.runs import Input, Run
 from heedlm.seams import Judge, Scorer
 from heedlm.train.experience import rollout_logps
 from heedlm.train.loop import use_threads
+from heedlm.train.ranking import ranking_scores, rankings_of
 from heedlm.train.state import seed_everything
 
 Referee = GoldReward | Learned | Local | ScriptedJudge
@@ -64,6 +69,7 @@ class Config(StageConfig):
         GoldReward(), description="who decides: gold (village only), a reward run, or a judge"
     )
     reward: str | None = Field(None, description="reward run whose scores are reported beside the verdicts")
+    comparisons: str | None = Field(None, description="ranked answers on which the reward run's accuracy is measured")
     limit: PositiveInt = Field(500, description="test prompts used")
     limit_dev: PositiveInt = Field(200, description="development prompts used to choose temperatures")
     temperatures: tuple[NonNegativeFloat, ...] = Field(
@@ -108,6 +114,8 @@ def run(config: Config, resume: Path | None = None) -> Run:
     ours = _contestant(config, config.model)
     theirs = _contestant(config, config.against)
     referee = _Referee(config.judge, ours.chat)
+    if config.comparisons and not config.reward:
+        raise BadInput("comparisons= measure a reward model: name it with reward=")
     scorer = Learned(path=config.reward).open(ours.chat) if config.reward else None
     this = Run.resume(resume) if resume else Run.create("evaluate", config, _inputs(config))
     with this:
@@ -130,6 +138,8 @@ def run(config: Config, resume: Path | None = None) -> Run:
                 bar.advance(1)
             rows[-1] = Setting(**{**rows[-1].__dict__, "counts": True})
             facts = _facts(ours, theirs, scorer, test.rows, config)
+            if scorer is not None and config.comparisons:
+                facts["reward_model"] = _accuracy(scorer, ours.chat, config)
         temperatures = [{str(t): value for t, value in table.items()} for table in chosen]
         this.note(
             settings=[row.to_dict() for row in rows],
@@ -260,6 +270,15 @@ def _drift(model: PreTrainedModel, against: PreTrainedModel, rollouts: Rollouts,
     }
 
 
+def _accuracy(scorer: LearnedReward, chat: Chat, config: Config) -> dict[str, object]:
+    """Accuracy of the reward model on rankings it has not been trained on."""
+    path = runs.find_data(str(config.comparisons), "comparisons_test")
+    limit = context_limit(scorer.model) or config.budget
+    comparisons, rankings = rankings_of(chat, read(path, Comparison, max_bad_rows=config.max_bad_rows), limit)
+    scores = ranking_scores(scorer.model, rankings, budget=config.budget)
+    return held_out_accuracy(comparisons, scores, seed=config.seed).to_dict()
+
+
 def _text(episodes: Episodes) -> dict[str, Any]:
     rollouts = episodes.rollouts
     stats = describe(episodes.texts, tokens=rollouts.response_lengths.tolist(), ended=rollouts.ended.tolist())
@@ -313,5 +332,5 @@ def _inputs(config: Config) -> list[Input]:
     ]
     if isinstance(config.judge, Learned):
         inputs.append(Input("judge", config.judge.path))
-    extra = {"reward_model": config.reward, "prompts_dev": config.prompts_dev}
+    extra = {"reward_model": config.reward, "prompts_dev": config.prompts_dev, "comparisons": config.comparisons}
     return inputs + [Input(role, path) for role, path in extra.items() if path is not None]

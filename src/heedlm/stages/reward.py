@@ -20,13 +20,12 @@ from heedlm.models.load import load_with_tokenizer, parameters, save_model
 from heedlm.models.scalar import fresh_weights, new_reward
 from heedlm.objectives import BradleyTerry
 from heedlm.ops.moments import reference_affine
-from heedlm.records import Comparison, Rows, read
+from heedlm.records import Comparison, read
 from heedlm.runs import Input, Run
-from heedlm.train.batching import Row
 from heedlm.train.learner import Learner
 from heedlm.train.loop import Cadence, train, use_threads
 from heedlm.train.optim import Optim
-from heedlm.train.ranking import Ranking, RankingTraining, ranking_scores
+from heedlm.train.ranking import Ranking, RankingTraining, ranking_scores, rankings_of
 from heedlm.train.state import seed_everything
 
 
@@ -64,7 +63,7 @@ def run(config: Config, resume: Path | None = None) -> Run:
         policy = fresh_weights(policy, config.seed)
     chat = Chat(tokenizer)
     limit = min(config.length, context_limit(policy) or config.length)
-    comparisons, rankings = _rankings(chat, comparisons, limit)
+    comparisons, rankings = rankings_of(chat, comparisons, limit)
     rankings = rankings[: config.limit]
     _, dev = _part(config, chat, "comparisons_dev", limit)
     test_rows, test = _part(config, chat, "comparisons_test", limit)
@@ -118,24 +117,7 @@ def _part(config: Config, chat: Chat, role: str, limit: int) -> tuple[Sequence[C
     path = _extra(config).get(role)
     if path is None and not runs.has_data(config.data, role):
         return [], []
-    return _rankings(chat, read(runs.find_data(path or config.data, role), Comparison), limit)
-
-
-def _rankings(chat: Chat, comparisons: Rows[Comparison], limit: int) -> tuple[Rows[Comparison], list[Ranking]]:
-    """Token rows of each comparison; one that is too long even with its oldest turns dropped is put aside."""
-    made: list[Ranking] = []
-
-    def too_long(comparison: Comparison) -> str | None:
-        answers = [chat.response_ids(answer.text) for answer in comparison.answers]
-        longest = max(map(len, answers))
-        prompt = chat.prompt_ids(chat.truncate(comparison.prompt, limit - longest))
-        if len(prompt) + longest > limit:
-            return f"{len(prompt) + longest} tokens, more than length={limit}: raise it or shorten the row"
-        rows = [Row(prompt + ids, [False] * len(prompt) + [True] * len(ids)) for ids in answers]
-        made.append(Ranking(rows, list(comparison.ranks)))
-        return None
-
-    return comparisons.filter(too_long), made
+    return rankings_of(chat, read(runs.find_data(path or config.data, role), Comparison), limit)
 
 
 def _share_trunk(policy: PreTrainedModel, model: PreTrainedModel) -> PreTrainedModel:

@@ -99,7 +99,10 @@ def _rows(chat: Chat, demonstrations: Rows[Demonstration], limit: int) -> tuple[
     def too_long(demonstration: Demonstration) -> str | None:
         *context, answer = demonstration.messages
         room = limit - len(chat.response_ids(answer.content))
-        ids, mask = chat.conversation([*chat.truncate(context, room), answer])
+        try:
+            ids, mask = chat.conversation([*chat.truncate(context, room), answer])
+        except BadInput as error:
+            return str(error)
         if len(ids) > limit:
             return f"{len(ids)} tokens, more than a row's {limit}: raise length= or shorten it"
         rows.append(Row(ids, mask))

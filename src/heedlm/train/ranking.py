@@ -9,9 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from heedlm.errors import BadInput
+from heedlm.models.chat import Chat
 from heedlm.models.forward import reward_scores
 from heedlm.objectives.bradley_terry import BradleyTerry, ranked_batch
 from heedlm.ops.types import Loss
+from heedlm.records import Comparison, Rows
 from heedlm.train.batching import Order, Row, microbatches, pad
 from heedlm.train.language import language_terms
 from heedlm.train.learner import Learner, Term
@@ -29,6 +32,26 @@ class Ranking:
     def tokens(self) -> int:
         """Real tokens of all rows."""
         return sum(map(len, self.rows))
+
+
+def rankings_of(chat: Chat, comparisons: Rows[Comparison], limit: int) -> tuple[Rows[Comparison], list[Ranking]]:
+    """Token rows of each comparison; one that is too long even with its oldest turns dropped is put aside."""
+    made: list[Ranking] = []
+
+    def too_long(comparison: Comparison) -> str | None:
+        answers = [chat.response_ids(answer.text) for answer in comparison.answers]
+        longest = max(map(len, answers))
+        try:
+            prompt = chat.prompt_ids(chat.truncate(comparison.prompt, limit - longest))
+        except BadInput as error:
+            return str(error)
+        if len(prompt) + longest > limit:
+            return f"{len(prompt) + longest} tokens, more than length={limit}: raise it or shorten the row"
+        rows = [Row(prompt + ids, [False] * len(prompt) + [True] * len(ids)) for ids in answers]
+        made.append(Ranking(rows, list(comparison.ranks)))
+        return None
+
+    return comparisons.filter(too_long), made
 
 
 @torch.no_grad()
