@@ -7,13 +7,21 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationInfo,
+    field_validator,
+)
 from transformers import PreTrainedModel
 
 from heedlm import runs
@@ -53,6 +61,13 @@ class Kl(Settings):
     coef: NonNegativeFloat = Field(0.2, description="β: reward units lost for each nat of KL, token by token")
     target: PositiveFloat | None = Field(None, description="nats a sequence to steer β towards; none: β stays")
     horizon: PositiveFloat = Field(10_000.0, description="rollouts over which β moves by at most a fifth")
+
+    @field_validator("target")
+    @classmethod
+    def _can_move(cls, target: float | None, info: ValidationInfo) -> float | None:
+        if target is not None and info.data.get("coef") == 0:
+            raise ValueError("needs a coef above 0 to start from: factors cannot move β away from 0")
+        return target
 
 
 class Critic(Settings):
@@ -131,12 +146,15 @@ def run(config: Config, resume: Path | None = None) -> Run:
     critic = _critic(config, policy, reward)
     limit = (context_limit(policy) or 10**9) - config.sampling.max_new_tokens
     prompts = prompts.filter(lambda prompt: _too_long(chat, prompt, limit))
-    watched = _watched(config) or prompts.rows[: config.watch]
+    watched = _watched(config, lambda prompt: _too_long(chat, prompt, limit))
     mix = _mix(config, chat)
     this = Run.resume(resume) if resume else Run.create("ppo", config, _inputs(config))
     with this:
         runs.quarantine(this, "prompts", prompts)
-        method = Reinforcement(config, this, policy, reference, critic, reward, chat, prompts, watched, mix)
+        if watched is not None:
+            runs.quarantine(this, "prompts_dev", watched)
+        shown = prompts.rows if watched is None else watched.rows
+        method = Reinforcement(config, this, policy, reference, critic, reward, chat, prompts, shown, mix)
         train(this, method, steps=config.steps, cadence=config.cadence, title="ppo")
         this.note(parameters=parameters(policy), **{f"final/{k}": v for k, v in method.last_watch.items()})
         save_model(
@@ -400,10 +418,12 @@ def _too_long(chat: Chat, prompt: Prompt, limit: int) -> str | None:
     return f"{length} tokens, which leaves no room for sampling.max_new_tokens in the model's context; shorten it"
 
 
-def _watched(config: Config) -> list[Prompt]:
+def _watched(config: Config, too_long: Callable[[Prompt], str | None]) -> Rows[Prompt] | None:
+    """The first held-out prompts, if there are any."""
     if config.prompts_dev is None and not runs.has_data(config.prompts, "prompts_dev"):
-        return []
-    return read(runs.find_data(config.prompts_dev or config.prompts, "prompts_dev"), Prompt, limit=config.watch).rows
+        return None
+    path = runs.find_data(config.prompts_dev or config.prompts, "prompts_dev")
+    return read(path, Prompt, limit=config.watch, max_bad_rows=config.max_bad_rows).filter(too_long)
 
 
 def _mix(config: Config, chat: Chat) -> list[list[Row]]:

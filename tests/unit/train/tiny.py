@@ -102,11 +102,17 @@ def talk(*turns: str) -> list[dict[str, str]]:
 
 def run(stage: Any, out: Path, **settings: Any) -> Any:
     """Run a stage in `out` with settings as a user would type them (`a__b` for a.b), on one thread."""
-    words = [f"{key.replace('__', '.')}={as_word(value)}" for key, value in settings.items()]
     name = stage.__name__.rsplit(".", 1)[-1]
-    return stage.run(config.load(stage.Config, [f"out={out}", "threads=1", *words], stage=name))
+    return stage.run(config.load(stage.Config, [f"out={out}", "threads=1", *words_of(settings)], stage=name))
 
 
-def as_word(value: Any) -> str:
-    """A setting's value as a word of the command line."""
-    return str(value) if isinstance(value, (Path, str)) else json.dumps(value)
+def words_of(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Settings as words of the command line."""
+    words: list[str] = []
+    for key, value in settings.items():
+        name = prefix + key.replace("__", ".")
+        if isinstance(value, Mapping):
+            words += words_of(value, f"{name}.")
+        else:
+            words.append(f"{name}={value if isinstance(value, (Path, str)) else json.dumps(value)}")
+    return words
