@@ -80,8 +80,9 @@ class Layers:
                 break
             for at in moved:
                 choice[at] = choice.get(at, 0) + 1
-        # The likeliest reading's fault is the one to tell of, not that of the last one tried.
-        at = faults[0][0]
+        # What was typed wrong comes before what is still missing. Of several readings, the likeliest one's fault is
+        # the one to tell of, not that of the last one tried.
+        at = min(faults, key=lambda found: found[1]["type"] == "missing")[0]
         line = explain(at, first[at], self.cls, plain, self.sources)
         others = sorted({other for other, _ in faults} - {at})
         raise BadInput(line + (f" (also wrong or missing: {', '.join(others)})" if others else ""))
