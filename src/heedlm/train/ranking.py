@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from heedlm.errors import BadInput
 from heedlm.models.chat import Chat
 from heedlm.models.forward import reward_scores
-from heedlm.objectives.bradley_terry import BradleyTerry, ranked_batch
+from heedlm.objectives.bradley_terry import BradleyTerry, RankedBatch, Strength, ranked_batch
 from heedlm.ops.types import Loss
 from heedlm.records import Comparison, Rows
 from heedlm.train.batching import Order, Row, microbatches, pad
@@ -23,10 +23,14 @@ from heedlm.train.loop import Best
 
 @dataclass(frozen=True)
 class Ranking:
-    """The answers to one prompt as token rows (prompt included), and their ranks: 1 is best, equal is a tie."""
+    """The answers to one prompt as token rows (prompt included), and their ranks: 1 is best, equal is a tie.
+
+    `strength` says how far apart they are, where the annotator said so; the objective may ask for a margin by it.
+    """
 
     rows: list[Row]
     ranks: list[int]
+    strength: Strength | None = None
 
     @property
     def tokens(self) -> int:
@@ -48,7 +52,7 @@ def rankings_of(chat: Chat, comparisons: Rows[Comparison], limit: int) -> tuple[
         if len(prompt) + longest > limit:
             return f"{len(prompt) + longest} tokens, more than length={limit}: raise it or shorten the row"
         rows = [Row(prompt + ids, [False] * len(prompt) + [True] * len(ids)) for ids in answers]
-        made.append(Ranking(rows, list(comparison.ranks)))
+        made.append(Ranking(rows, list(comparison.ranks), comparison.strength))
         return None
 
     return comparisons.filter(too_long), made
@@ -136,7 +140,7 @@ class RankingTraining:
             return {}
         scores = ranking_scores(self.learner.model, self.held_out, budget=self.budget)
         flat = torch.tensor([value for row in scores for value in row], dtype=torch.float64)
-        loss = self.objective(flat, ranked_batch([ranking.ranks for ranking in self.held_out]))
+        loss = self.objective(flat, self._ranked(self.held_out))
         value = float(loss.values.sum() / loss.count)
         self.best.offer(value, index)
         right, pairs = map(sum, zip(*pairwise_accuracy(scores, self.held_out), strict=True))
@@ -149,7 +153,7 @@ class RankingTraining:
         def term(places: list[int]) -> Term:
             part = [chosen[i] for i in places]
             batch = pad([row for ranking in part for row in ranking.rows])
-            ranked = ranked_batch([ranking.ranks for ranking in part])
+            ranked = self._ranked(part)
 
             def loss() -> Loss:
                 return self.objective(self._scores(batch.tokens, batch.lengths), ranked)
@@ -157,6 +161,10 @@ class RankingTraining:
             return Term(loss, len(part), label=label)
 
         return [term(places) for places in microbatches(sizes, self.budget)]
+
+    def _ranked(self, rankings: Sequence[Ranking]) -> RankedBatch:
+        margins = [self.objective.margin_for(ranking.strength) for ranking in rankings]
+        return ranked_batch([ranking.ranks for ranking in rankings], margins=margins if any(margins) else None)
 
     def _scores(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         return reward_scores(self.learner.model, tokens, lengths)
