@@ -11,6 +11,7 @@ from heedlm import runs
 from heedlm.config import StageConfig
 from heedlm.models import sizes
 from heedlm.models.chat import Chat
+from heedlm.models.forward import context_limit
 from heedlm.models.load import load_with_tokenizer, parameters, save_model
 from heedlm.models.tokenizer import load_tokenizer, train_tokenizer
 from heedlm.records import Document, read
@@ -65,14 +66,15 @@ def run(config: Config, resume: Path | None = None) -> Run:
     this = Run.resume(resume) if resume else Run.create("pretrain", config, inputs)
     with this:
         runs.quarantine(this, "corpus", documents)
-        rows = _rows(chat, documents.rows, config.length)
-        dev = _rows(chat, read(held_out, Document).rows, config.length) if held_out else []
+        length = min(config.length, context_limit(model) or config.length)
+        rows = _rows(chat, documents.rows, length)
+        dev = _rows(chat, read(held_out, Document).rows, length) if held_out else []
         learner = Learner(model, config.optim, config.steps)
         method = LanguageTraining(
             learner,
             rows,
             dev,
-            length=config.length,
+            length=length,
             batch=config.batch,
             budget=config.budget,
             seed=config.seed,

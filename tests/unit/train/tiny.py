@@ -114,5 +114,6 @@ def words_of(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
         if isinstance(value, Mapping):
             words += words_of(value, f"{name}.")
         else:
-            words.append(f"{name}={value if isinstance(value, (Path, str)) else json.dumps(value)}")
+            plain = isinstance(value, (Path, str))
+            words.append(f"{name}={value if plain else 'none' if value is None else json.dumps(value)}")
     return words
