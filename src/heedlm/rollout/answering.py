@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from transformers import PreTrainedModel
+
 from heedlm.models.chat import Chat
+from heedlm.models.forward import context_limit
 from heedlm.ops.types import Rollouts
-from heedlm.records import Prompt
+from heedlm.records import Prompt, Rows
 from heedlm.rollout.sampling import Sampling
 from heedlm.seams import RolloutEngine
 
@@ -25,3 +28,20 @@ def answer(
     """
     rollouts = engine.generate([chat.prompt_ids(prompt.messages) for prompt in prompts], sampling, seed)
     return [chat.decode(ids) for ids in rollouts.responses()], rollouts
+
+
+def fitting(prompts: Rows[Prompt], chat: Chat, model: PreTrainedModel, room: int = 1) -> Rows[Prompt]:
+    """The prompts that leave room for `room` more tokens in the model's context; the others are put aside.
+
+    Raises:
+        BadInput: None remain, or more are put aside than the file's `max_bad_rows` allows.
+    """
+    limit = context_limit(model)
+
+    def too_long(prompt: Prompt) -> str | None:
+        length = len(chat.prompt_ids(prompt.messages))
+        if limit is None or length + room <= limit:
+            return None
+        return f"{length} tokens, which leave no room for {room} more in the model's context of {limit}: shorten it"
+
+    return prompts.filter(too_long)

@@ -37,7 +37,7 @@ from heedlm.records import Comparison, Prompt, read
 from heedlm.rewards import Episodes, GoldReward, Learned
 from heedlm.rewards.learned import LearnedReward
 from heedlm.rollout import Engine, Sampling, Transformers
-from heedlm.rollout.answering import answer
+from heedlm.rollout.answering import answer, fitting
 from heedlm.runs import Input, Run
 from heedlm.seams import Judge, Scorer
 from heedlm.train.experience import rollout_logps
@@ -110,9 +110,11 @@ def run(config: Config, resume: Path | None = None) -> Run:
         max_bad_rows=config.max_bad_rows,
         limit=config.limit,
     )
-    dev = _development(config)
     ours = _contestant(config, config.model)
     theirs = _contestant(config, config.against)
+    for contestant in (ours, theirs):
+        test = fitting(test, contestant.chat, contestant.model)
+    dev = _development(config, ours, theirs)
     referee = _Referee(config.judge, ours.chat)
     if config.comparisons and not config.reward:
         raise BadInput("comparisons= measure a reward model: name it with reward=")
@@ -317,11 +319,14 @@ def _contestant(config: Config, path: str) -> Contestant:
     return Contestant(model, Chat(tokenizer), config)
 
 
-def _development(config: Config) -> list[Prompt]:
+def _development(config: Config, *contestants: Contestant) -> list[Prompt]:
     if config.prompts_dev is None and not runs.has_data(config.prompts, "prompts_dev"):
         return []
     path = runs.find_data(config.prompts_dev or config.prompts, "prompts_dev")
-    return read(path, Prompt, limit=config.limit_dev).rows
+    prompts = read(path, Prompt, max_bad_rows=config.max_bad_rows, limit=config.limit_dev)
+    for contestant in contestants:
+        prompts = fitting(prompts, contestant.chat, contestant.model)
+    return prompts.rows
 
 
 def _inputs(config: Config) -> list[Input]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
@@ -31,7 +31,6 @@ from heedlm.errors import BadInput
 from heedlm.evals.text import distinct_n, repetition
 from heedlm.evals.winrate import outcomes_from_scores, win_rate
 from heedlm.models.chat import Chat
-from heedlm.models.forward import context_limit
 from heedlm.models.load import load_with_tokenizer, parameters, save_model
 from heedlm.models.scalar import new_critic, new_reward
 from heedlm.objectives import Ppo
@@ -43,7 +42,7 @@ from heedlm.rewards import Episodes, GoldReward, Learned, RewardSource
 from heedlm.rewards.learned import LearnedReward
 from heedlm.rewards.shaping import Shaper, Shaping, token_rewards
 from heedlm.rollout import Engine, Sampling, Transformers
-from heedlm.rollout.answering import answer
+from heedlm.rollout.answering import answer, fitting
 from heedlm.runs import Input, Run
 from heedlm.train.batching import Order, Row
 from heedlm.train.experience import Experience, policy_terms, rollout_logps, rollout_values, value_terms
@@ -144,9 +143,10 @@ def run(config: Config, resume: Path | None = None) -> Run:
     reference = _reference(config, policy)
     reward = config.reward.open(chat)
     critic = _critic(config, policy, reward)
-    limit = (context_limit(policy) or 10**9) - config.sampling.max_new_tokens
-    prompts = prompts.filter(lambda prompt: _too_long(chat, prompt, limit))
-    watched = _watched(config, lambda prompt: _too_long(chat, prompt, limit))
+    prompts = fitting(prompts, chat, policy, config.sampling.max_new_tokens)
+    watched = _watched(config)
+    if watched is not None:
+        watched = fitting(watched, chat, policy, config.sampling.max_new_tokens)
     mix = _mix(config, chat)
     this = Run.resume(resume) if resume else Run.create("ppo", config, _inputs(config))
     with this:
@@ -411,19 +411,12 @@ def _critic(config: Config, policy: PreTrainedModel, reward: Any) -> PreTrainedM
     return new_reward(policy, seed=config.seed)
 
 
-def _too_long(chat: Chat, prompt: Prompt, limit: int) -> str | None:
-    length = len(chat.prompt_ids(prompt.messages))
-    if length <= limit:
-        return None
-    return f"{length} tokens, which leaves no room for sampling.max_new_tokens in the model's context; shorten it"
-
-
-def _watched(config: Config, too_long: Callable[[Prompt], str | None]) -> Rows[Prompt] | None:
+def _watched(config: Config) -> Rows[Prompt] | None:
     """The first held-out prompts, if there are any."""
     if config.prompts_dev is None and not runs.has_data(config.prompts, "prompts_dev"):
         return None
     path = runs.find_data(config.prompts_dev or config.prompts, "prompts_dev")
-    return read(path, Prompt, limit=config.watch, max_bad_rows=config.max_bad_rows).filter(too_long)
+    return read(path, Prompt, limit=config.watch, max_bad_rows=config.max_bad_rows)
 
 
 def _mix(config: Config, chat: Chat) -> list[list[Row]]:

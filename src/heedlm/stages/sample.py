@@ -13,7 +13,7 @@ from heedlm.models.load import load_with_tokenizer
 from heedlm.progress import progress
 from heedlm.records import Answer, Answers, Prompt, read, write
 from heedlm.rollout import Engine, Sampling, Transformers
-from heedlm.rollout.answering import answer
+from heedlm.rollout.answering import answer, fitting
 from heedlm.runs import Input, Run
 from heedlm.train.loop import use_threads
 from heedlm.train.state import seed_everything
@@ -41,6 +41,7 @@ def run(config: Config, resume: Path | None = None) -> Run:
     prompts = read(path, Prompt, max_bad_rows=config.max_bad_rows, limit=config.limit)
     model, tokenizer = load_with_tokenizer(runs.find_model(config.model))
     chat = Chat(tokenizer)
+    prompts = fitting(prompts, chat, model)
     engine = config.engine.bind(model, tokenizer)
     this = (
         Run.resume(resume)

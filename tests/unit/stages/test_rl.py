@@ -267,5 +267,5 @@ def test_a_prompt_that_leaves_no_room_is_put_aside_wherever_it_comes_from(materi
     assert run.info.results["quarantined/prompts"] == 1
     line = (run.path / "quarantine-prompts.jsonl").read_text()
     assert '"line": 3' in line
-    assert "leaves no room" in line
+    assert "leave no room for 6 more" in line
     assert len(run.read_samples()) == 6
