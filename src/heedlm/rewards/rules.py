@@ -38,8 +38,8 @@ class _Rule(Config):
 class EndsWell(_Rule):
     """One point for ending by itself at the end of a sentence, less the share of repeated 3-word sequences.
 
-    The measure is a rule of this project: 1[EOS, last character closes a sentence] − repeated trigrams ÷ trigrams,
-    and −1 for an answer of fewer than `min_words` words.
+    Two plain measures of the text: 1[EOS, last character closes a sentence] − seq-rep-3, the share of trigrams that
+    occurred before in the answer (Welleck et al. 2020), over lower-case words; −1 for fewer than `min_words` words.
     """
 
     name: Literal["ends_well"] = "ends_well"
