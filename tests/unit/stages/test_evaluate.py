@@ -1,0 +1,192 @@
+"""Evaluation: who wins against whom, by which referee, at which temperature, and what it costs."""
+
+import json
+
+import pytest
+import torch
+from tests.unit.train import tiny
+
+from heedlm.errors import BadInput
+from heedlm.evals.winrate import win_rate
+from heedlm.models import load_model, load_with_tokenizer, new_reward, save_model, train_tokenizer
+from heedlm.rollout import Scripted
+from heedlm.stages import evaluate, sft
+from heedlm.village import Village
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory):
+    """A model, one fine-tuned to end soon, a reward model, and prompts of the village and of our own."""
+    folder = tmp_path_factory.mktemp("material")
+    tiny.folder(folder / "model", seed=1)
+    tiny.folder(folder / "other", seed=2)
+    save_model(new_reward(tiny.model(2), seed=3), tiny.tokenizer(), folder / "reward")
+    tiny.prompts(folder / "prompts.jsonl", 40)
+    tiny.jsonl(folder / "village.jsonl", [p.model_dump(mode="json") for p in Village(0).prompts(12, "test")])
+    return folder
+
+
+def settings(material, **more):
+    return {
+        "model": material / "model",
+        "against": material / "other",
+        "prompts": material / "prompts.jsonl",
+        "judge": {"name": "scripted"},
+        "sampling__max_new_tokens": 8,
+        "temperatures": [0.0, 1.0],
+    } | more
+
+
+def names(results):
+    return [row["name"] for row in results["settings"]]
+
+
+# ---------------------------------------------------------------- who wins
+
+
+def test_a_model_does_not_beat_itself(material, tmp_path):
+    run = tiny.run(evaluate, tmp_path, **settings(material, against=material / "model"))
+    results = run.info.results
+    assert names(results) == ["temperature 1", "greedy"]
+    first, greedy = (row["win_rate"] for row in results["settings"])
+    assert first["low"] < 0.5 < first["high"]
+    assert first["ties"] < 40  # two independent samples, not one compared with itself
+    assert (greedy["ties"], greedy["rate"]) == (40, 0.5)
+    assert results["kl_nats"] == 0
+    assert results["perplexity"] == results["perplexity_against"] > 1
+
+
+def test_a_better_policy_wins_and_the_other_way_round_it_loses(material, tmp_path, monkeypatch):
+    """Answers as scripted for each model: longer ones, which the judge prefers, against shorter ones."""
+    said = {"model": ("yes, in the red house",), "other": ("no", "yes, in the red house", "no")}
+
+    def answers(self, prompts, temperature, seed):
+        which = "model" if torch.equal(self.model.lm_head.weight, ours.lm_head.weight) else "other"
+        real = type(self)(
+            self.model, self.chat, self.config.model_copy(update={"engine": Scripted(answers=said[which])})
+        )
+        return untouched(real, prompts, temperature, seed)
+
+    ours = load_model(material / "model")
+    untouched = evaluate.Contestant.answers
+    monkeypatch.setattr(evaluate.Contestant, "answers", answers)
+    won = tiny.run(evaluate, tmp_path / "a", **settings(material, sampling__max_new_tokens=40))
+    swapped = settings(material, model=material / "other", against=material / "model", sampling__max_new_tokens=40)
+    lost = tiny.run(evaluate, tmp_path / "b", **swapped)
+    rate = won.info.results["win_rate"]
+    # 40 prompts: every second of three answers is the same text, a tie; the others are won.
+    assert (rate["wins"], rate["ties"], rate["losses"]) == (27, 13, 0)
+    assert rate == pytest.approx(win_rate([1.0] * 27 + [0.5] * 13).to_dict())
+    assert lost.info.results["win_rate"]["rate"] == pytest.approx(1 - rate["rate"])
+    matched = won.info.results["length_matched"]
+    assert (matched["n"], matched["rate"]) == (13, 0.5)  # what remains when length cannot decide
+    samples = won.read_samples()
+    assert len(samples) == 24
+    assert (samples[0]["answer"], samples[0]["before"]) == ("yes, in the red house", "no")
+
+
+def test_a_reward_model_as_referee_prefers_what_it_scores_higher(material, tmp_path):
+    reward = material / "reward"
+    run = tiny.run(evaluate, tmp_path, **settings(material, judge=str(reward), reward=str(reward), limit=24))
+    results, samples = run.info.results, run.read_samples()
+    assert results["decided_by"] == "learned"
+    outcomes = [0.5 + 0.5 * ((r["reward"] > r["reward_before"]) - (r["reward"] < r["reward_before"])) for r in samples]
+    assert results["settings"][-1]["win_rate"] == pytest.approx(win_rate(outcomes).to_dict())
+    assert 0 < results["win_rate"]["wins"] < 24
+    assert results["reward"]["std"] > 0 < results["reward_against"]["std"]
+    assert {"judge", "reward_model"} <= {item.role for item in run.info.inputs}
+
+
+def test_gold_decides_where_there_is_ground_truth(material, tmp_path):
+    words = settings(material, prompts=material / "village.jsonl", judge="gold", max_bad_rows=0.5)
+    run = tiny.run(evaluate, tmp_path, **words)
+    assert run.info.results["decided_by"] == "gold"
+    for row in run.info.results["settings"]:
+        assert 0 <= row["gold"] <= 1
+        assert 0 <= row["other_gold"] <= 1
+    assert {"gold", "gold_before"} <= set(run.read_samples()[0])
+    with pytest.raises(BadInput, match="no ground truth"):
+        tiny.run(evaluate, tmp_path / "b", **settings(material, judge="gold"))
+
+
+def test_a_judge_is_asked_in_both_orders(material, tmp_path):
+    """One that always picks what it is shown first never decides: both orders together are a tie."""
+    biased = {"name": "scripted", "position_bias": 1.0}
+    run = tiny.run(evaluate, tmp_path, **settings(material, judge=biased))
+    for row in run.info.results["settings"]:
+        assert row["win_rate"]["ties"] == row["win_rate"]["n"] == 40
+    fair = {"name": "scripted", "position_bias": 0.3}
+    honest = tiny.run(evaluate, tmp_path / "fair", **settings(material, judge=fair, against=material / "other"))
+    assert honest.info.results["settings"][0]["win_rate"]["ties"] < 30
+
+
+# ---------------------------------------------------------------- temperatures
+
+
+def test_each_model_answers_at_its_own_best_development_temperature(material, tmp_path):
+    run = tiny.run(
+        evaluate,
+        tmp_path,
+        **settings(
+            material, prompts_dev=material / "prompts.jsonl", temperatures=[0.0, 0.7, 2.0], limit_dev=20, limit=30
+        ),
+    )
+    results = run.info.results
+    assert names(results) == ["temperature 1", "greedy", "each at its best development temperature"]
+    tables = results["development_scores"]
+    assert set(tables) == {"model", "against"}
+    last = results["settings"][-1]
+    assert last["counts"]
+    assert [row["counts"] for row in results["settings"]] == [False, False, True]
+    assert results["win_rate"] == last["win_rate"]
+    for which, temperature in (("model", last["temperature"]), ("against", last["other_temperature"])):
+        table = tables[which]
+        assert set(table) == {"0.0", "0.7", "2.0"}
+        assert table[str(float(temperature))] == max(table.values())
+    assert all(row["win_rate"]["n"] == 30 for row in results["settings"])
+
+
+def test_without_development_prompts_greedy_counts(material, tmp_path):
+    results = tiny.run(evaluate, tmp_path, **settings(material)).info.results
+    assert [row["counts"] for row in results["settings"]] == [False, True]
+    assert results["development_scores"] == {}
+
+
+# ---------------------------------------------------------------- figures
+
+
+def test_kl_and_perplexity_are_those_of_the_models(material, tmp_path):
+    """A model fine-tuned away from where it started: KL to it above 0, and it finds its own texts likelier."""
+    tiny.demonstrations(tmp_path / "d.jsonl")
+    tuned = tiny.run(
+        sft, tmp_path, model=material / "model", data=tmp_path / "d.jsonl", steps=10, length=64, optim__lr=1e-2
+    )
+    run = tiny.run(evaluate, tmp_path, **settings(material, model=tuned.path, against=material / "model", limit=30))
+    results = run.info.results
+    assert results["kl_nats"] > 1
+    assert results["kl_nats_per_token"] > 0.1
+    assert results["perplexity"] < results["perplexity_against"]
+    assert {item.role for item in run.info.inputs} == {"model", "against", "prompts"}
+
+
+def test_the_same_seed_measures_the_same(material, tmp_path):
+    one, two = (tiny.run(evaluate, tmp_path / name, **settings(material)).info.results for name in "ab")
+    assert one == two
+
+
+def test_an_overlong_prompt_is_put_aside(material, tmp_path):
+    rows = [json.loads(line) for line in (material / "prompts.jsonl").read_text().splitlines()]
+    rows[1]["messages"] = tiny.talk("word " * 80)
+    data = tiny.jsonl(tmp_path / "p.jsonl", rows)
+    run = tiny.run(evaluate, tmp_path, **settings(material, prompts=data, prompts_dev=data, max_bad_rows=0.1))
+    assert run.info.results["quarantined/prompts"] == 1
+    assert run.info.results["win_rate"]["n"] == 39
+
+
+def test_models_with_different_vocabularies_can_be_compared_but_not_by_kl(material, tmp_path):
+    tokenizer = train_tokenizer(["Quite other words make quite other tokens."] * 20, 280)
+    save_model(tiny.model(4, vocabulary=len(tokenizer)), tokenizer, tmp_path / "foreign")
+    run = tiny.run(evaluate, tmp_path, **settings(material, against=tmp_path / "foreign"))
+    assert "kl_nats" not in run.info.results
+    assert run.info.results["win_rate"]["n"] == 40
+    assert load_with_tokenizer(tmp_path / "foreign")[1].get_vocab() != tiny.tokenizer().get_vocab()
