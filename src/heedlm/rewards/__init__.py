@@ -14,7 +14,7 @@ from heedlm.rewards.types import Episodes, Reward
 _NAMES = {"gold", "ends_well", "near_length", "pattern"}
 
 
-def _from_text(value: Any) -> Any:
+def source_from_text(value: Any) -> Any:
     """A plain string is the name of a rule, or else the path of a reward model."""
     if not isinstance(value, str):
         return value
@@ -23,7 +23,17 @@ def _from_text(value: Any) -> Any:
 
 RewardSource = Annotated[
     Annotated[Learned | GoldReward | EndsWell | NearLength | Pattern, Field(discriminator="name")],
-    BeforeValidator(_from_text),
+    BeforeValidator(source_from_text),
 ]
 
-__all__ = ["EndsWell", "Episodes", "GoldReward", "Learned", "NearLength", "Pattern", "Reward", "RewardSource"]
+__all__ = [
+    "EndsWell",
+    "Episodes",
+    "GoldReward",
+    "Learned",
+    "NearLength",
+    "Pattern",
+    "Reward",
+    "RewardSource",
+    "source_from_text",
+]

@@ -34,7 +34,7 @@ from heedlm.ops.masked import masked_mean
 from heedlm.ops.types import Rollouts
 from heedlm.progress import progress
 from heedlm.records import Comparison, Prompt, read
-from heedlm.rewards import Episodes, GoldReward, Learned
+from heedlm.rewards import EndsWell, Episodes, GoldReward, Learned, NearLength, Pattern, source_from_text
 from heedlm.rewards.learned import LearnedReward
 from heedlm.rollout import Engine, Sampling, Transformers
 from heedlm.rollout.answering import answer, fitting
@@ -45,14 +45,7 @@ from heedlm.train.loop import use_threads
 from heedlm.train.ranking import ranking_scores, rankings_of
 from heedlm.train.state import seed_everything
 
-Referee = GoldReward | Learned | Local | ScriptedJudge
-
-
-def _referee(value: Any) -> Any:
-    """A plain string is `gold` or the path of a reward run."""
-    if not isinstance(value, str):
-        return value
-    return {"name": "gold"} if value == "gold" else {"name": "learned", "path": value}
+Referee = Learned | GoldReward | EndsWell | NearLength | Pattern | Local | ScriptedJudge
 
 
 class Config(StageConfig):
@@ -65,8 +58,8 @@ class Config(StageConfig):
     prompts_dev: str | None = Field(
         None, description="prompts that choose each model's temperature; default: the run's"
     )
-    judge: Annotated[Annotated[Referee, Field(discriminator="name")], BeforeValidator(_referee)] = Field(
-        GoldReward(), description="who decides: gold (village only), a reward run, or a judge"
+    judge: Annotated[Annotated[Referee, Field(discriminator="name")], BeforeValidator(source_from_text)] = Field(
+        GoldReward(), description="who decides: gold (village only), a reward run, a rule, or a judge"
     )
     reward: str | None = Field(None, description="reward run whose scores are reported beside the verdicts")
     comparisons: str | None = Field(None, description="ranked answers on which the reward run's accuracy is measured")
