@@ -1,0 +1,225 @@
+"""Human comparisons from hh-rlhf: a reward model measured over ten folds, and PPO against it.
+
+    python examples/hh-rlhf/run.py all   [--out runs/hh-rlhf] [--tiny]
+    python examples/hh-rlhf/run.py base | fold K | folds | measure | ppo     (the parts of `all`, in order)
+
+Every finished part stays in the output folder, so an interrupted run goes on where it stopped, and two processes
+can share the folds: `fold 0 2 4 6 8` in one, `fold 1 3 5 7 9` in the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import process_time
+from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import data
+from baselines import bag_of_words
+from steps import do, shared, write_result
+
+from heedlm import runs
+from heedlm.evals.reward_model import compare_accuracy, held_out_accuracy, length_scores
+from heedlm.models.chat import Chat
+from heedlm.models.load import load_reward
+from heedlm.models.tokenizer import load_tokenizer
+from heedlm.records import Comparison, write
+from heedlm.report import write_report
+from heedlm.runs import Run
+from heedlm.stages import evaluate, pretrain, reward, rl, sft
+from heedlm.train.batching import Row
+from heedlm.train.ranking import Ranking, ranking_scores
+
+HERE = Path(__file__).parent
+KINDS = ("pretrained", "random")
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is read and trained; `optim` and `imitation` were chosen inside fold 0's training rows (README)."""
+
+    texts: int | None
+    rows: int | None
+    pretrain: int
+    sft: int
+    ppo: int
+    rollouts: int
+    prompts: int
+    lr: float = 5e-4
+    imitation: float = 0.1
+    epochs: float = 1.0
+
+
+FULL = Size(texts=None, rows=None, pretrain=1300, sft=500, ppo=100, rollouts=64, prompts=400)
+TINY = Size(texts=150, rows=60, pretrain=2, sft=2, ppo=2, rollouts=4, prompts=8)
+
+
+class Example:
+    """The parts of the example, each of which takes up what the one before left in the folder."""
+
+    def __init__(self, out: Path, size: Size) -> None:
+        self.out, self.size = out, size
+
+    def base(self) -> Run:
+        """A tokenizer and a Llama from nothing on real text, then fine-tuning on conversations."""
+        out, size = self.out, self.size
+        if not (out / "demonstrations.jsonl").exists():
+            data.texts(shared(), out, size.texts)
+        base = do(
+            pretrain, "pretrain", out, data=out / "corpus.jsonl", held_out=out / "corpus_dev.jsonl", size="tiny",
+            vocabulary=4096, context=256, length=128, batch=32, steps=size.pretrain, optim={"lr": 4e-3},
+            cadence={"evaluate": max(1, size.pretrain // 4), "checkpoint": 100},
+        )  # fmt: skip
+        return do(
+            sft, "sft", out, model=base.path, data=out / "demonstrations.jsonl", length=192, batch=16,
+            steps=size.sft, held_out_share=0.01, max_bad_rows=0.2, optim={"lr": 2e-3},
+            cadence={"evaluate": max(1, size.sft // 4), "checkpoint": 100},
+        )  # fmt: skip
+
+    def rows(self) -> tuple[list[Comparison], list[list[int]]]:
+        """All comparisons, whole, and the row numbers of the ten folds."""
+        rows = data.comparisons(shared(), self.size.rows)
+        return rows, data.folds(rows)
+
+    def chat(self) -> Chat:
+        """The chat of the model trained here."""
+        return Chat(load_tokenizer(runs.find_model(self.base().path)))
+
+    def fold(self, number: int) -> None:
+        """Both reward models and the bag of words on nine folds; their scores of the tenth go to a file."""
+        target = self.out / f"fold-{number}" / "scores.json"
+        if target.exists():
+            return
+        rows, folds = self.rows()
+        test = folds[number]
+        train = [place for other, fold in enumerate(folds) if other != number for place in fold]
+        began = process_time()
+        found: dict[str, Any] = {"rows": test}
+        for kind in KINDS:
+            found[kind] = self.scores(self.judge(f"fold-{number}/{kind}", rows, train, kind), rows, test)
+        found["seconds"] = process_time() - began
+        found["bag of words"] = bag_of_words([rows[i] for i in train], [rows[i] for i in test])
+        target.write_text(json.dumps(found), encoding="utf-8")
+
+    def judge(self, name: str, rows: Sequence[Comparison], train: Sequence[int], kind: str) -> Run:
+        """A reward model trained on these rows, from the fine-tuned model or from random weights."""
+        out, size, chat = self.out / name, self.size, self.chat()
+        out.mkdir(parents=True, exist_ok=True)
+        if not (out / "comparisons.jsonl").exists():
+            # By id, whose order has nothing to do with content: the held-out share is the first rows.
+            write(out / "comparisons.jsonl", sorted(data.cut([rows[i] for i in train], chat), key=lambda row: row.id))
+        return do(
+            reward, "reward", out, model=self.base().path, data=out / "comparisons.jsonl",
+            init="model" if kind == "pretrained" else "random", imitation=size.imitation, length=data.LENGTH,
+            held_out_share=0.06, batch=32, budget=2048, epochs=size.epochs, optim={"lr": size.lr},
+            cadence={"evaluate": 20},
+        )  # fmt: skip
+
+    def scores(self, judge: Run, rows: Sequence[Comparison], places: Sequence[int]) -> list[list[float]]:
+        """A reward model's scores of the answers of some rows."""
+        chat, rankings = self.chat(), []
+        for row in data.cut([rows[i] for i in places], chat):
+            answers = [chat.response_ids(answer.text) for answer in row.answers]
+            front = chat.prompt_ids(chat.truncate(row.prompt, data.LENGTH - max(map(len, answers))))
+            ids = [front + back for back in answers]
+            rankings.append(Ranking([Row(i, [True] * len(i)) for i in ids], list(row.ranks)))
+        return ranking_scores(load_reward(runs.find_model(judge.path)), rankings)
+
+    def measure(self) -> dict[str, Any]:
+        """Pooled accuracy over the finished folds, and the paired differences to each baseline."""
+        rows, _ = self.rows()
+        found = [json.loads(path.read_text("utf-8")) for path in sorted(self.out.glob("fold-?/scores.json"))]
+        pooled = [rows[place] for fold in found for place in fold["rows"]]
+        scores = {name: [row for fold in found for row in fold[name]] for name in (*KINDS, "bag of words")}
+        scores["longer answer"] = length_scores(pooled)
+        accuracy, by_file = {}, {}
+        for name, values in scores.items():
+            full = held_out_accuracy(pooled, values)
+            accuracy[name] = full.accuracy.to_dict()
+            by_file[name] = {source: share for source, (_, share) in full.by_source.items()}
+        return {
+            "folds": len(found),
+            "pairs": len(pooled),
+            "accuracy": accuracy,
+            "accuracy_by_file": by_file,
+            "pretrained_minus": {
+                name: compare_accuracy(pooled, scores["pretrained"], values).to_dict()
+                for name, values in scores.items()
+                if name != "pretrained"
+            },
+            "core_minutes_folds": sum(fold["seconds"] for fold in found) / 60,
+        }
+
+    def ppo(self) -> dict[str, Any]:
+        """PPO against a reward model of folds 1 to 5, judged by one of folds 6 to 9, on the prompts of fold 0."""
+        out, size, chat = self.out / "ppo", self.size, self.chat()
+        rows, folds = self.rows()
+        ours, theirs = ([i for fold in part for i in fold] for part in (folds[1:6], folds[6:]))
+        teacher = self.judge("ppo/teacher", rows, ours, "pretrained")
+        referee = self.judge("ppo/referee", rows, theirs, "pretrained")
+        for name, places in (("prompts", ours), ("prompts_test", folds[0])):
+            write(out / f"{name}.jsonl", data.prompts([rows[i] for i in places], chat, 96))
+        tuned, sampling = self.base().path, {"max_new_tokens": 64}
+        policy = do(
+            rl, "ppo", out, model=tuned, reward=teacher.path, prompts=out / "prompts.jsonl", steps=size.ppo,
+            rollouts=size.rollouts, minibatch=max(1, size.rollouts // 2), sampling=sampling, watch=size.rollouts,
+            mix={"data": self.out / "demonstrations.jsonl", "role": "demonstrations", "coef": 0.1},
+            kl={"coef": 0.2}, critic={"pretrain": 5}, cadence={"evaluate": max(1, size.ppo // 2)},
+        )  # fmt: skip
+        common = {"model": policy.path, "against": tuned, "prompts": out / "prompts_test.jsonl", "sampling": sampling}
+        verdicts = {}
+        for name, judge in (("referee", referee), ("teacher", teacher)):
+            run = do(
+                evaluate, "evaluate", out / name, **common, judge=judge.path, reward=teacher.path, limit=size.prompts,
+            )  # fmt: skip
+            write_report(run.path)
+            verdicts[name] = run.info.results
+        return {
+            "teacher_rows": len(ours),
+            "referee_rows": len(theirs),
+            "report": str(write_report(policy.path).relative_to(self.out)),
+        } | {
+            f"judged_by_{name}": {
+                "settings": found["settings"],
+                **{key: found.get(key) for key in ("kl_nats", "reward", "reward_against", "text", "text_against")},
+            }
+            for name, found in verdicts.items()
+        }
+
+
+def main() -> None:
+    """Do the parts asked for; `measure` and `ppo` write their figures to files, `all` everything to result.json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=("all", "base", "fold", "folds", "measure", "ppo"))
+    parser.add_argument("numbers", nargs="*", type=int, help="which folds")
+    parser.add_argument("--out", type=Path, default=Path("runs/hh-rlhf"))
+    parser.add_argument("--tiny", action="store_true", help="a minute's check that everything runs")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    example = Example(options.out, TINY if options.tiny else FULL)
+    if options.part in ("all", "base"):
+        example.base()
+    if options.part in ("all", "fold", "folds"):
+        for number in options.numbers or range(data.FOLDS):
+            example.fold(number)
+    target = (options.out if options.tiny else HERE) / "result.json"
+    figures = json.loads(target.read_text("utf-8")) if target.exists() else {}
+    if options.part in ("all", "measure"):
+        figures |= {"settings": example.size.__dict__, "reward_model": example.measure()}
+    if options.part in ("all", "ppo"):
+        figures["ppo"] = example.ppo()
+    if options.part in ("all", "measure", "ppo"):
+        kept = {key: value for key, value in figures.items() if key not in ("command", "versions")}
+        write_result(target, "python examples/hh-rlhf/run.py all", kept)
+        print(json.dumps(figures.get("reward_model", {}), indent=1))
+
+
+if __name__ == "__main__":
+    main()
