@@ -15,7 +15,7 @@ from heedlm import runs
 from heedlm.config import StageConfig
 from heedlm.errors import BadInput
 from heedlm.evals.reward_model import held_out_accuracy
-from heedlm.evals.text import describe
+from heedlm.evals.text import describe as text_statistics
 from heedlm.evals.winrate import (
     Setting,
     length_matched,
@@ -276,7 +276,7 @@ def _accuracy(scorer: LearnedReward, chat: Chat, config: Config) -> dict[str, ob
 
 def _text(episodes: Episodes) -> dict[str, Any]:
     rollouts = episodes.rollouts
-    stats = describe(episodes.texts, tokens=rollouts.response_lengths.tolist(), ended=rollouts.ended.tolist())
+    stats = text_statistics(episodes.texts, tokens=rollouts.response_lengths.tolist(), ended=rollouts.ended.tolist())
     return stats.to_dict()
 
 
