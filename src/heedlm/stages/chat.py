@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from heedlm import runs
 from heedlm.config import StageConfig
+from heedlm.errors import BadInput
 from heedlm.models.chat import Chat
 from heedlm.models.forward import context_limit
 from heedlm.models.load import load_with_tokenizer
@@ -61,7 +62,9 @@ class Conversation:
     def __init__(self, config: Config, model: PreTrainedModel, chat: Chat) -> None:
         self.config, self.chat = config, chat
         self.engine = config.engine.bind(model, chat.tokenizer)
-        self.room = (context_limit(model) or 10**9) - config.sampling.max_new_tokens
+        limit = context_limit(model) or 10**9
+        # In a short context the answer is cut rather than the question refused.
+        self.room = max(limit - config.sampling.max_new_tokens, limit // 2)
         self.kept: list[dict[str, str]] = []
         self.count = 0
         self._start()
@@ -93,9 +96,13 @@ class Conversation:
         return self._answer()
 
     def _answer(self) -> str:
+        try:
+            # Whole oldest turns leave when the context is full; the last question always stays.
+            prompt = Prompt(messages=tuple(self.chat.truncate(self.messages, self.room)))
+        except BadInput as error:
+            self.messages.pop()
+            return f"({error})"
         self.count += 1
-        # Whole oldest turns leave when the context is full; the last question always stays.
-        prompt = Prompt(messages=tuple(self.chat.truncate(self.messages, self.room)))
         texts, _ = answer(self.engine, self.chat, [prompt], self.config.sampling, self.config.seed + self.count)
         self.kept.append({"prompt": prompt.messages[-1].content, "answer": texts[0]})
         self.messages.append(Message(role="assistant", content=texts[0]))
