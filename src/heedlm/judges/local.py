@@ -49,9 +49,7 @@ class Local(Config):
         "overall", description="what the judge is asked about"
     )
     question: str | None = Field(None, description="a question of your own in place of the criterion's")
-    dtype: Literal["float32", "bfloat16", "float16"] = Field(
-        "float32", description="number format of the weights"
-    )
+    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="number format of the weights")
     device: str = Field("cpu", description="where the model runs")
 
     def compare(self, prompt: Sequence[Message], a: str, b: str) -> Verdict:
@@ -76,10 +74,7 @@ class Local(Config):
         tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.device)
         with torch.inference_mode():
             logps = token_logps(logits(model, tokens), tokens)
-        sums = [
-            float(logps[row, len(front) : len(front) + len(option)].sum())
-            for row, option in enumerate(options)
-        ]
+        sums = [float(logps[row, len(front) : len(front) + len(option)].sum()) for row, option in enumerate(options)]
         return Verdict(option_probability(*sums), f"log P(A) {sums[0]:.3f}, log P(B) {sums[1]:.3f}")
 
     def ask(self, prompt: Sequence[Message], a: str, b: str) -> str:

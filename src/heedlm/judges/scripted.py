@@ -24,12 +24,8 @@ class Scripted(Config):
     """
 
     name: Literal["scripted"] = "scripted"
-    prefers: Literal["longer", "shorter", "scores"] = Field(
-        "longer", description="what makes an answer better"
-    )
-    scores: dict[str, float] = Field(
-        {}, description='score of each answer text, for prefers="scores"; others 0'
-    )
+    prefers: Literal["longer", "shorter", "scores"] = Field("longer", description="what makes an answer better")
+    scores: dict[str, float] = Field({}, description='score of each answer text, for prefers="scores"; others 0')
     sharpness: float = Field(1.0, gt=0, description="how surely a difference decides")
     position_bias: float = Field(0.0, ge=0, le=1, description="probability of picking what is shown first")
     unreadable: str | None = Field(None, description="an answer holding this text gets no readable verdict")

@@ -56,8 +56,9 @@ class Shaper:
                 f"the reward of answer {place + 1} of {len(scores)} in the buffer is {float(scores[place])}"
             )
         self.moments.update(scores)
-        cut = (~ended).to(scores.dtype)
-        scores = scores - self.shaping.missing_eos * self.moments.std * cut
+        # Scores that are all alike have no deviation to speak of; a missing EOS must be felt all the same.
+        deviation = self.moments.std if self.moments.std > 1e-8 else 1.0
+        scores = scores - self.shaping.missing_eos * deviation * (~ended).to(scores.dtype)
         if self.shaping.scale == "normalise":
             return self.moments.normalise(scores, self.shaping.clip)
         if self.shaping.scale == "scale":
