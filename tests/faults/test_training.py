@@ -48,7 +48,9 @@ def jobs(material):
         "sft": (
             sft,
             common | {"model": model, "data": material / "demonstrations.jsonl", "held_out_share": 0.2}
-            | {"steps": 6, "batch": 2, "length": 64, "budget": 100},
+            | {"steps": 6, "batch": 2, "length": 64, "budget": 100}
+            # A rate that breaks the model, so that the weights to be kept are those from before the stop.
+            | {"optim__lr": 1.0, "optim__schedule": "constant", "cadence__evaluate": 1},
         ),
         "reward": (
             reward,
@@ -107,7 +109,7 @@ def uninterrupted(material, tmp_path_factory):
     return get
 
 
-CASES = [("pretrain", 3), ("sft", 2), ("reward", 4), *(("ppo", k) for k in range(1, 6))]
+CASES = [("pretrain", 3), ("sft", 5), ("reward", 4), *(("ppo", k) for k in range(1, 6))]
 
 
 @pytest.mark.parametrize(("kind", "after"), CASES)
@@ -124,6 +126,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(material, uninterrupted, tmp_
     torch.manual_seed(12345)  # as in another process
     assert main(["resume", str(path), "--quiet"]) == 0
     same_end(whole, Run.open(path))
+    if kind == "sft":
+        assert whole.info.results["best_step"] < after  # so the best weights came out of the checkpoint
 
 
 def test_a_run_killed_between_checkpoints_goes_back_to_the_last_one(material, uninterrupted, tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ class Bigram:
         sentences: Sentences as words, each with how often it occurs.
         k: What is added to every count; above 0, so that nothing is impossible.
 
-    Source: Lidstone smoothing; the worked number N1 of METHODS §10.
+    Source: Lidstone smoothing; the worked number N1 of docs/methods.md §10.
     """
 
     def __init__(self, sentences: Mapping[Sequence[str], int] | Iterable[Sequence[str]], k: float = 0.1) -> None:

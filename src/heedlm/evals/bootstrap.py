@@ -56,7 +56,7 @@ def bootstrap_mean(
         HeedError: There are no values, or `groups` has another length.
         NotFinite: A value is NaN or infinite.
 
-    Source: Efron 1979; the cluster form redraws groups, as METHODS §7.1 asks ("bootstrap over prompts").
+    Source: Efron 1979; the cluster form redraws groups, as docs/methods.md §7.1 asks ("bootstrap over prompts").
     """
     draws, estimate = _draws(values, groups, seed, resamples)
     tail = 100 * (1 - level) / 2

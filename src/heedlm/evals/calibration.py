@@ -38,7 +38,7 @@ def sigmoid(x: float) -> float:
 
 
 def correctness(margins: Sequence[float]) -> list[float]:
-    """1 where the preferred answer scored higher, 0 where lower, ½ where equal (METHODS §3.7).
+    """1 where the preferred answer scored higher, 0 where lower, ½ where equal (docs/methods.md §3.7).
 
     Raises:
         NotFinite: A margin is NaN or infinite.
@@ -89,7 +89,7 @@ def reliability(confidence: Sequence[float], correct: Sequence[float], bins: int
 
 
 def ece(confidence: Sequence[float], correct: Sequence[float], bins: int = 10, low: float = 0.5) -> float:
-    """Expected calibration error: Σ n_b/n·|accuracy_b − confidence_b|. Source: METHODS §3.7, N24 (five bins).
+    """Expected calibration error: Σ n_b/n·|accuracy_b − confidence_b|. Source: docs/methods.md §3.7, N24 (five bins).
 
     Raises:
         HeedError: There is nothing to measure, the lists differ, or a confidence lies outside [low, 1].

@@ -1,7 +1,7 @@
 """Over-optimisation: how the true reward rises and falls as a policy moves away from where it began.
 
 d = √KL(policy ‖ start), sequence-level, in √nats. Best-of-n follows R(d) = d(α − βd), reinforcement learning
-R(d) = d(α − β log d). Source: Gao et al. 2023, §3; METHODS §7.2, worked numbers N15.
+R(d) = d(α − β log d). Source: Gao et al. 2023, §3; docs/methods.md §7.2, worked numbers N15.
 """
 
 from __future__ import annotations

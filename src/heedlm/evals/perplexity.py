@@ -46,7 +46,7 @@ class TextLoss:
 
 
 def perplexity(nll_per_token: float) -> float:
-    """exp(mean loss in nats per token); infinity where that overflows. Source: METHODS §2.1, N25."""
+    """exp(mean loss in nats per token); infinity where that overflows. Source: docs/methods.md §2.1, N25."""
     return math.exp(nll_per_token) if nll_per_token < 700 else math.inf
 
 
@@ -54,7 +54,7 @@ def moss_perplexity(nlls_per_token: Sequence[float], lengths: Sequence[float]) -
     """Perplexity as the MOSS-RLHF code logs it: exp(Σ mean loss ÷ Σ length), about exp(loss / length).
 
     Not a perplexity; kept only to read its published curves, where growing answers push it towards 1
-    (METHODS §4.3 item 3, N25).
+    (docs/methods.md §4.3 item 3, N25).
     """
     if len(nlls_per_token) != len(lengths) or not sum(lengths):
         raise HeedError(f"MOSS perplexity: {len(nlls_per_token)} losses for {len(lengths)} lengths, or no tokens")
@@ -93,7 +93,7 @@ def token_nlls(
             predicts; the prompt's length leaves out the prompt.
         batch: Sequences scored together; the numbers do not depend on it.
 
-    Source: chain rule, METHODS §2.1.
+    Source: chain rule, docs/methods.md §2.1.
     """
     import torch
 

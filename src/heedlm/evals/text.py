@@ -72,7 +72,7 @@ def repetition(text: str, n: int = 4) -> float:
 
 
 def symptoms(text: str) -> dict[str, float]:
-    """The symptoms of over-optimisation in one answer (METHODS §7.2).
+    """The symptoms of over-optimisation in one answer (docs/methods.md §7.2).
 
     `list` (≥ 2 list lines), `closing` (a later sentence opens with "overall", "in conclusion"), `as_an_ai`
     (among the first 60 characters), `refusal`, `please` (as its last word) and `questions` (three question
@@ -158,7 +158,7 @@ def compare_symptoms(before: Sequence[str], after: Sequence[str], *, seed: int =
     """Symptom rates of two models' answers to the same prompts.
 
     A symptom is flagged if it more than doubled and the 95 % bootstrap interval of the difference lies above
-    zero. METHODS §7.2 asks the interval of the ratio to exclude 1; the difference says the same and stays
+    zero. docs/methods.md §7.2 asks the interval of the ratio to exclude 1; the difference says the same and stays
     defined where the symptom was absent before.
 
     Raises:

@@ -51,7 +51,7 @@ class Setting:
     """One line of the headline table: both models compared at one way of sampling.
 
     Lengths are in tokens; `gold` and `other_gold` are mean gold scores in [0, 1] where a gold score exists.
-    `counts` marks the line that decides (METHODS: each model at its own best development temperature).
+    `counts` marks the line that decides (each model at its own best development temperature).
     """
 
     name: str
@@ -97,7 +97,7 @@ def outcomes_from_verdicts(
         tie_band: Probabilities at most this far from ½ count as "same".
 
     A win needs both orders: "better" in one and "same" in the other is a tie too, the careful reading of
-    METHODS §7.1.
+    docs/methods.md §7.1.
 
     Raises:
         HeedError: The lists differ in length.
@@ -121,7 +121,7 @@ def win_rate(outcomes: Sequence[float]) -> WinRate:
     Raises:
         HeedError: There are no outcomes, or one is not 0, ½ or 1.
 
-    Source: METHODS §7.1, worked number N21.
+    Source: docs/methods.md §7.1, worked number N21.
     """
     counted = dict.fromkeys((WIN, TIE, LOSS), 0)
     for index, value in enumerate(outcomes):
@@ -141,7 +141,7 @@ def win_rate(outcomes: Sequence[float]) -> WinRate:
 
 
 def wilson(successes: int, n: int, z: float = Z95) -> tuple[float, float]:
-    """Wilson's score interval of a share; (0, 1) for n = 0. Source: Wilson 1927; METHODS N21."""
+    """Wilson's score interval of a share; (0, 1) for n = 0. Source: Wilson 1927; docs/methods.md N21."""
     if not 0 <= successes <= n:
         raise HeedError(f"Wilson interval: {successes} successes of {n}")
     if n == 0:

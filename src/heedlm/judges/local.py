@@ -38,7 +38,7 @@ Answer B:
 
 
 class Local(Config):
-    """P(A) = softmax over the model's log-probabilities of the replies "A" and "B" (METHODS §6.1).
+    """P(A) = softmax over the model's log-probabilities of the replies "A" and "B" (docs/methods.md §6.1).
 
     No text is generated, so every verdict can be read; a question too long for the model's context gets none.
     """

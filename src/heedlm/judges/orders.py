@@ -44,7 +44,7 @@ class BothOrders:
 
 
 def both_orders(judge: Judge, prompt: Sequence[Message], a: str, b: str) -> BothOrders:
-    """Ask with a first, then with b first. Source: METHODS §6.1, worked number N16.
+    """Ask with a first, then with b first. Source: docs/methods.md §6.1, worked number N16.
 
     Raises:
         NotFinite: The judge's probability is NaN or outside [0, 1].
@@ -55,13 +55,13 @@ def both_orders(judge: Judge, prompt: Sequence[Message], a: str, b: str) -> Both
 
 
 def option_probability(logp_a: float, logp_b: float) -> float:
-    """P(A) from the log-probabilities (nats) of two options: softmax over {A, B}. Source: METHODS §6.1."""
+    """P(A) from the log-probabilities (nats) of two options: softmax over {A, B}. Source: docs/methods.md §6.1."""
     difference = logp_b - logp_a
     return 1 / (1 + math.exp(difference)) if difference < 700 else 0.0
 
 
 def clamp(preference: float, low: float = 0.4, high: float = 0.6) -> float:
-    """A preference held within [low, high]; labels after reasoning are over-confident (METHODS §6.1)."""
+    """A preference held within [low, high]; labels after reasoning are over-confident (docs/methods.md §6.1)."""
     return min(max(preference, low), high)
 
 

@@ -20,7 +20,7 @@ class Scripted(Config):
 
     With `position_bias` b it picks whatever is shown first with probability b, and judges otherwise:
     P(first better) = (1 − b)·σ(sharpness · difference) + b. Averaged over both orders b only pulls towards ½,
-    so the side that is preferred stays the right one (METHODS §6.1).
+    so the side that is preferred stays the right one (docs/methods.md §6.1).
     """
 
     name: Literal["scripted"] = "scripted"

@@ -85,7 +85,7 @@ def calibration(model: nn.Module) -> tuple[float, float]:
 
 
 def calibrate(model: nn.Module, *, gain: float = 1.0, bias: float = 0.0) -> None:
-    """Set the affine map from head output to reward (METHODS 3.3); it is saved in the model's config."""
+    """Set the affine map from head output to reward (docs/methods.md §3.3); it is saved in the model's config."""
     config: Any = model.config
     config.heed = {**(getattr(config, "heed", None) or {}), "gain": float(gain), "bias": float(bias)}
 

@@ -26,7 +26,7 @@ def new_reward(policy: str | Path | PreTrainedModel, *, seed: int = 0) -> Scalar
     Raises:
         BadInput: transformers has no sequence-classification form of this architecture.
 
-    Source: METHODS 3.1 (Ziegler et al. 2019, Stiennon et al. 2020).
+    Source: docs/methods.md §3.1 (Ziegler et al. 2019, Stiennon et al. 2020).
     """
     model = policy if isinstance(policy, PreTrainedModel) else load_model(policy)
     config = copy.deepcopy(model.config)
@@ -59,7 +59,7 @@ def init_head(model: ScalarModel, seed: int) -> None:
 def new_critic(reward: str | Path | ScalarModel) -> ScalarModel:
     """A critic that starts as an independent copy of the reward model, calibration included.
 
-    Its values are therefore in the reward's units from the first step (METHODS 4.1).
+    Its values are therefore in the reward's units from the first step (docs/methods.md §4.1).
     """
     model = reward if isinstance(reward, PreTrainedModel) else load_reward(reward)
     return copy.deepcopy(model)

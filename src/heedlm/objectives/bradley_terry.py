@@ -116,7 +116,7 @@ class BradleyTerry(Config):
     """Negative log-likelihood of comparisons when P(a better) = σ(score of a − score of b), or with ties.
 
     Source: Bradley and Terry 1952; all pairs of a prompt in one batch, Ouyang et al. 2022, eq. 1; ties,
-    Rao and Kupper 1967 and Davidson 1970; margins, Touvron et al. 2023, eq. 2; METHODS §3.2 and §3.4.
+    Rao and Kupper 1967 and Davidson 1970; margins, Touvron et al. 2023, eq. 2; docs/methods.md §3.2 and §3.4.
     """
 
     name: Literal["bradley_terry"] = Field(

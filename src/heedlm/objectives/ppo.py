@@ -23,7 +23,7 @@ _LOG_RATIO_LIMIT = 20.0
 class Ppo(Config):
     """PPO's two losses over response tokens.
 
-    Source: Schulman et al. 2017, eq. 7; METHODS §4.1.
+    Source: Schulman et al. 2017, eq. 7; docs/methods.md §4.1.
     """
 
     name: Literal["ppo"] = Field(default="ppo", description="clipped surrogate with a critic")

@@ -19,7 +19,7 @@ from heedlm.ops.types import Loss
 class Sft(Config):
     """Mean negative log-likelihood over the tokens of the global batch, not over its sequences.
 
-    Source: METHODS §2.2.
+    Source: docs/methods.md §2.2.
     """
 
     name: Literal["sft"] = Field(default="sft", description="negative log-likelihood of the wanted tokens")

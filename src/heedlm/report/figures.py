@@ -71,7 +71,7 @@ def intervals(
 def over_optimisation(
     path: str | Path, kl: Sequence[float], proxy: Sequence[float], gold: Sequence[float], *, title: str = ""
 ) -> Path:
-    """Proxy dashed and gold solid over √KL, the highest gold score marked (METHODS §7.2)."""
+    """Proxy dashed and gold solid over √KL, the highest gold score marked (docs/methods.md §7.2)."""
     distance = [math.sqrt(max(0.0, value)) for value in kl]
     best = max(range(len(gold)), key=lambda index: gold[index])
     with _figure(path, title, "√KL from the start (√nats)", "score") as axes:
@@ -93,7 +93,7 @@ def preference_loss(path: str | Path) -> Path:
 
 
 def preference_loss_table(step: float = 1.0) -> list[tuple[float, float]]:
-    """(Δ, −log σ(Δ)) for Δ from −5 to 5. Source: METHODS §3.2."""
+    """(Δ, −log σ(Δ)) for Δ from −5 to 5. Source: docs/methods.md §3.2."""
     count = round(10 / step)
     deltas = [-5 + 10 * index / count for index in range(count + 1)]
     return [(delta, max(-delta, 0.0) + math.log1p(math.exp(-abs(delta)))) for delta in deltas]

@@ -130,7 +130,7 @@ def _certainty(series: Mapping[str, Series]) -> Iterator[Fact]:
 
 
 def _gaming(series: Mapping[str, Series]) -> Iterator[Fact]:
-    """Reward up while the independent measure is down (METHODS §4.4, S5)."""
+    """Reward up while the independent measure is down (docs/methods.md §4.4, S5)."""
     wins, reward = series.get("watch/win_rate"), series.get("watch/reward")
     if wins is None or not wins.values:
         return

@@ -40,8 +40,8 @@ class Shaper:
     def __call__(self, scores: Tensor, ended: Tensor) -> Tensor:
         """(B,) shaped scores.
 
-        The moments are those of the raw scores; the penalty for a missing EOS enters before the clip, so that a
-        clipped score cannot hide it entirely from the mean, and the KL penalty comes after the clip (METHODS §4.2).
+        The moments are those of the raw scores; the penalty for a missing EOS enters before the clip, as a
+        score's does, and the KL penalty comes after the clip (docs/methods.md §4.2).
 
         Args:
             scores: (B,) raw scores in reward units.
@@ -77,7 +77,7 @@ class Shaper:
 def token_rewards(scores: Tensor, kl: Tensor, mask: Tensor, beta: float, steps: Tensor | None = None) -> Tensor:
     """(B, T) reward of each response token: −β·k1 everywhere, plus the score on the last real token.
 
-    Source: Ziegler et al. 2019, eq. 2, written per token as in METHODS §4.1.
+    Source: Ziegler et al. 2019, eq. 2, written per token as in docs/methods.md §4.1.
 
     Args:
         scores: (B,) shaped score of each answer.

@@ -25,7 +25,7 @@ from heedlm.train.state import seed_everything
 
 
 class Config(StageConfig):
-    """Settings of pretraining. The tiny values are those of METHODS §9."""
+    """Settings of pretraining. The tiny values are those of docs/methods.md §9."""
 
     data: str = Field(description="text to learn: a file, or a village run")
     held_out: str | None = Field(None, description="held-out text; by default what the run given as data holds, if any")

@@ -30,7 +30,7 @@ from heedlm.train.state import seed_everything
 
 
 class Config(StageConfig):
-    """Settings of reward modelling. The tiny values are those of METHODS §9."""
+    """Settings of reward modelling. The tiny values are those of docs/methods.md §9."""
 
     model: str = Field(description="model whose trunk the reward model starts from, usually the SFT run")
     data: str = Field(description="comparisons: a file, or a label run")

@@ -94,7 +94,7 @@ class Mix(Settings):
 
 
 class Config(StageConfig):
-    """Settings of reinforcement learning; the defaults are PPO-max (Zheng et al. 2023) at tiny scale, METHODS §9."""
+    """Settings of reinforcement learning; PPO-max (Zheng et al. 2023) at tiny scale, docs/methods.md §9."""
 
     model: str = Field(description="policy to start from, usually the SFT run; a base model works too")
     reward: RewardSource = Field(description="a reward run, or a rule: gold, ends_well, near_length, pattern")

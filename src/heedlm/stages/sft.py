@@ -23,7 +23,7 @@ from heedlm.train.state import seed_everything
 
 
 class Config(StageConfig):
-    """Settings of supervised fine-tuning. The tiny values are those of METHODS §9."""
+    """Settings of supervised fine-tuning. The tiny values are those of docs/methods.md §9."""
 
     model: str = Field(description="model to fine-tune: a run or a Hugging Face folder")
     data: str = Field(description="demonstrations: a file, or a village run")

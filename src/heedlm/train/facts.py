@@ -1,4 +1,4 @@
-"""What the logs keep of each buffer of rollouts (METHODS §4.4): drift, certainty, length, reward."""
+"""What the logs keep of each buffer of rollouts (docs/methods.md §4.4): drift, certainty, length, reward."""
 
 from __future__ import annotations
 

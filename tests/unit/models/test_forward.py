@@ -123,7 +123,7 @@ def test_token_scores_with_padding_on_the_left(tiny: Tiny) -> None:
 
 
 def test_calibration_is_gain_times_head_plus_bias(tiny: Tiny) -> None:
-    """METHODS N6: scores .4, 1, -.2, .8 to mean 0 and standard deviation 1."""
+    """docs/methods.md N6: scores .4, 1, -.2, .8 to mean 0 and standard deviation 1."""
     reward = new_reward(tiny("llama"))
     (tokens,) = rows(5)
     with torch.no_grad():
