@@ -40,7 +40,7 @@ class StageConfig(Config):
 
     out: Path = Field(default=Path("runs"), description="folder that holds all runs")
     name: str | None = Field(default=None, description="name of the run; taken from its inputs if not given")
-    seed: int = Field(default=0, ge=0, description="seed of everything random in this stage")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="seed of everything random in this stage")
     threads: int | None = Field(default=None, ge=1, description="CPU threads; all cores if not given")
 
     @field_validator("name")

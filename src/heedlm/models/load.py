@@ -124,15 +124,16 @@ def check_same_vocabulary(
     policy: PreTrainedTokenizerBase,
     reward: PreTrainedTokenizerBase,
     names: tuple[str, str] = ("the policy", "the reward model"),
+    remedy: str = "train the reward model from the same model as the policy",
 ) -> None:
-    """Raise `BadInput` unless both tokenizers give every id the same meaning."""
+    """Raise `BadInput`, ending with the remedy, unless both tokenizers give every id the same meaning."""
     ours, theirs = policy.get_vocab(), reward.get_vocab()
     if ours == theirs:
         return
     odd = min(set(ours.items()) ^ set(theirs.items()), key=lambda item: (item[1], item[0]))
     raise BadInput(
         f"{names[0]} ({len(ours)} tokens) and {names[1]} ({len(theirs)} tokens) have different vocabularies,"
-        f" first at id {odd[1]} ({odd[0]!r}): train the reward model from the same model as the policy"
+        f" first at id {odd[1]} ({odd[0]!r}): {remedy}"
     )
 
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from heedlm import runs
 from heedlm.config import StageConfig
 from heedlm.errors import BadInput
-from heedlm.pipelines.chain import Chain
+from heedlm.pipelines.chain import Chain, check_settings
 from heedlm.records import Prompt, read, write
 from heedlm.report import write_report
 from heedlm.runs import Input, Run
@@ -42,6 +42,8 @@ def run(config: Config, resume: Path | None = None) -> Run:
         BadInput: There is nothing to do, or PPO has prompts but no reward.
     """
     _check(config)
+    overrides = {"sft": config.sft, "reward": config.reward_model, "ppo": config.ppo, "evaluate": config.evaluate}
+    check_settings({"sft": sft, "reward": reward, "ppo": rl, "evaluate": evaluate}, config.preset, overrides)
     inputs = [Input("model", config.model)]
     given = {
         "demonstrations": config.demonstrations,
@@ -51,12 +53,6 @@ def run(config: Config, resume: Path | None = None) -> Run:
     inputs += [Input(role, path) for role, path in given.items() if path]
     this = Run.resume(resume) if resume else Run.create("align", config, inputs)
     with this:
-        overrides = {
-            "sft": config.sft,
-            "reward": config.reward_model,
-            "ppo": config.ppo,
-            "evaluate": config.evaluate,
-        }
         chain = Chain(this, config.preset, {"seed": config.seed, "threads": config.threads}, overrides)
         start = last = config.model
         done: dict[str, str] = {}

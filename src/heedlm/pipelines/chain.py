@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any, cast
 
 from heedlm.config import load
+from heedlm.errors import BadInput
 from heedlm.runs import Run
 
 
@@ -53,6 +54,23 @@ class Chain:
             done = cast(Run, stage.run(config, resume=earlier[0].path if earlier else None))
         self.seconds[name] = done.info.seconds
         return done
+
+
+def check_settings(
+    stages: Mapping[str, ModuleType], preset: str | None, overrides: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Find wrong settings of a later stage before the first one has run for hours.
+
+    Raises:
+        BadInput: Preset or overrides are none that the stage takes.
+    """
+    for name, stage in stages.items():
+        later = {key: "later" for key, info in stage.Config.model_fields.items() if info.is_required()}
+        words = [*([preset] if preset else []), *as_words(later), *as_words(overrides.get(name, {}))]
+        try:
+            load(stage.Config, words, stage=name)
+        except BadInput as error:
+            raise BadInput(f"settings of {name}: {error}") from None
 
 
 def as_words(settings: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -28,7 +28,7 @@ from heedlm.judges import Local
 from heedlm.judges import Scripted as ScriptedJudge
 from heedlm.models.chat import Chat
 from heedlm.models.forward import context_limit
-from heedlm.models.load import load_with_tokenizer
+from heedlm.models.load import check_same_vocabulary, load_with_tokenizer
 from heedlm.ops.kl import k1
 from heedlm.ops.masked import masked_mean
 from heedlm.ops.types import Rollouts
@@ -108,6 +108,10 @@ def run(config: Config, resume: Path | None = None) -> Run:
     for contestant in (ours, theirs):
         test = fitting(test, contestant.chat, contestant.model)
     dev = _development(config, ours, theirs)
+    if isinstance(config.judge, Learned) or config.reward:
+        tokenizers = (ours.chat.tokenizer, theirs.chat.tokenizer)
+        remedy = "one reward model cannot score both; decide by gold, a rule or a judge, without reward="
+        check_same_vocabulary(*tokenizers, (config.model, config.against), remedy=remedy)
     referee = _Referee(config.judge, ours.chat)
     if config.comparisons and not config.reward:
         raise BadInput("comparisons= measure a reward model: name it with reward=")

@@ -21,6 +21,7 @@ from heedlm.models.scalar import fresh_weights, new_reward
 from heedlm.objectives import BradleyTerry
 from heedlm.ops.moments import reference_affine
 from heedlm.records import Comparison, read
+from heedlm.records.splitting import split_by_prompt
 from heedlm.runs import Input, Run
 from heedlm.train.learner import Learner
 from heedlm.train.loop import Cadence, train, use_threads
@@ -68,8 +69,8 @@ def run(config: Config, resume: Path | None = None) -> Run:
     _, dev = _part(config, chat, "comparisons_dev", limit)
     test_rows, test = _part(config, chat, "comparisons_test", limit)
     if not dev:
-        held = round(len(rankings) * config.held_out_share)
-        dev, rankings = rankings[:held], rankings[held:]
+        asked = [comparison.prompt for comparison in comparisons.rows][: config.limit]
+        rankings, dev = split_by_prompt(rankings, asked, config.held_out_share)
     if not rankings:
         raise BadInput(f"{config.data}: no comparisons left to train on; lower held_out_share")
     model = new_reward(policy, seed=config.seed)
@@ -94,7 +95,7 @@ def run(config: Config, resume: Path | None = None) -> Run:
         this.note(parameters=parameters(model), prompts=len(rankings), steps=steps)
         if dev:
             this.note(held_out_loss=method.best.value, best_step=method.best.step)
-        if test:
+        if any(comparison.pairs() for comparison in test_rows):
             scores = ranking_scores(model, test, budget=config.budget)
             this.note(accuracy=held_out_accuracy(test_rows, scores, seed=config.seed).to_dict())
         save_model(

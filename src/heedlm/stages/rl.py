@@ -31,7 +31,8 @@ from heedlm.errors import BadInput
 from heedlm.evals.text import distinct_n, repetition
 from heedlm.evals.winrate import outcomes_from_scores, win_rate
 from heedlm.models.chat import Chat
-from heedlm.models.load import load_with_tokenizer, parameters, save_model
+from heedlm.models.forward import context_limit
+from heedlm.models.load import check_same_vocabulary, load_with_tokenizer, parameters, save_model
 from heedlm.models.scalar import new_critic, new_reward
 from heedlm.objectives import Ppo
 from heedlm.ops.gae import gae
@@ -140,14 +141,14 @@ def run(config: Config, resume: Path | None = None) -> Run:
     prompts = read(runs.find_data(config.prompts, "prompts"), Prompt, max_bad_rows=config.max_bad_rows)
     policy, tokenizer = load_with_tokenizer(runs.find_model(config.model))
     chat = Chat(tokenizer)
-    reference = _reference(config, policy)
+    reference = _reference(config, policy, chat)
     reward = config.reward.open(chat)
     critic = _critic(config, policy, reward)
     prompts = fitting(prompts, chat, policy, config.sampling.max_new_tokens)
     watched = _watched(config)
     if watched is not None:
         watched = fitting(watched, chat, policy, config.sampling.max_new_tokens)
-    mix = _mix(config, chat)
+    mix = _mix(config, chat, policy)
     this = Run.resume(resume) if resume else Run.create("ppo", config, _inputs(config))
     with this:
         runs.quarantine(this, "prompts", prompts)
@@ -397,10 +398,14 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / max(len(values), 1)
 
 
-def _reference(config: Config, policy: PreTrainedModel) -> PreTrainedModel:
+def _reference(config: Config, policy: PreTrainedModel, chat: Chat) -> PreTrainedModel:
     if config.reference is None:
         return copy.deepcopy(policy)
-    model, _ = load_with_tokenizer(runs.find_model(config.reference))
+    model, tokenizer = load_with_tokenizer(runs.find_model(config.reference))
+    names = ("the policy", f"the reference {config.reference}")
+    check_same_vocabulary(
+        chat.tokenizer, tokenizer, names, remedy="KL needs a reference with the policy's own tokenizer"
+    )
     return model
 
 
@@ -419,20 +424,23 @@ def _watched(config: Config) -> Rows[Prompt] | None:
     return read(path, Prompt, limit=config.watch, max_bad_rows=config.max_bad_rows)
 
 
-def _mix(config: Config, chat: Chat) -> list[list[Row]]:
+def _mix(config: Config, chat: Chat, policy: PreTrainedModel) -> list[list[Row]]:
     """Packed rows of the pretraining mix."""
     mix = config.mix
     if mix.data is None or mix.coef == 0:
         return []
     path = runs.find_data(mix.data, mix.role)
+    length = min(mix.length, context_limit(policy) or mix.length)
     if mix.role == "corpus":
         documents = read(path, Document, max_bad_rows=config.max_bad_rows).rows
-        rows = [row for d in documents for row in chunk(chat.document_ids(d.text), mix.length)]
+        rows = [row for d in documents for row in chunk(chat.document_ids(d.text), length)]
     else:
         conversations = read(path, Demonstration, max_bad_rows=config.max_bad_rows).rows
         made = (chat.conversation(d.messages) for d in conversations)
-        rows = [Row(ids, mask) for ids, mask in made if len(ids) <= mix.length]
-    return packed(rows, mix.length, config.seed)
+        rows = [Row(ids, mask) for ids, mask in made if len(ids) <= length]
+    if not rows:
+        raise BadInput(f"{path}: nothing in it fits the pretraining mix's rows of {length} tokens; raise mix.length")
+    return packed(rows, length, config.seed)
 
 
 def _inputs(config: Config) -> list[Input]:

@@ -13,6 +13,7 @@ from heedlm.models.chat import Chat
 from heedlm.models.forward import context_limit
 from heedlm.models.load import load_with_tokenizer, parameters, save_model
 from heedlm.records import Demonstration, Rows, read
+from heedlm.records.splitting import split_by_prompt
 from heedlm.runs import Input, Run
 from heedlm.train.batching import Row, pack
 from heedlm.train.language import LanguageTraining
@@ -55,8 +56,8 @@ def run(config: Config, resume: Path | None = None) -> Run:
     limit = min(config.length, context_limit(model) or config.length)
     demonstrations, rows = _rows(chat, demonstrations, limit)
     if own_split:
-        held = round(len(rows) * config.held_out_share)
-        rows, dev = rows[held:], rows[:held]
+        asked = [demonstration.messages[:-1] for demonstration in demonstrations.rows]
+        rows, dev = split_by_prompt(rows, asked, config.held_out_share)
     else:
         held_out = runs.find_data(config.held_out or config.data, "demonstrations_dev")
         _, dev = _rows(chat, read(held_out, Demonstration), limit)

@@ -119,6 +119,16 @@ def test_a_missing_file_of_a_later_stage_is_found_before_the_first_one_runs(mate
     assert stages(tmp_path) == []
 
 
+def test_a_wrong_setting_of_a_later_stage_is_found_before_the_first_one_runs(material, tmp_path):
+    with pytest.raises(BadInput, match=r"settings of ppo: stepz: no such setting \(nearest: steps\)"):
+        tiny.run(align, tmp_path, model=material / "model", demonstrations=material / "demonstrations.jsonl",
+                 prompts=material / "prompts.jsonl", reward="ends_well", ppo={"stepz": 3})  # fmt: skip
+    with pytest.raises(BadInput, match=r"settings of sft: .*huge"):
+        tiny.run(align, tmp_path, model=material / "model", demonstrations=material / "demonstrations.jsonl",
+                 preset="huge")  # fmt: skip
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_chain_goes_on_where_it_stopped(material, tmp_path, monkeypatch):
     """Interrupted in PPO: fine-tuning and the reward model are not done again, PPO goes on from its checkpoint."""
     whole = run(material, tmp_path / "whole", **EVERYTHING)

@@ -117,6 +117,7 @@ def test_an_unknown_setting_names_its_neighbour(heed, tmp_path, command):
     refused(heed(command, sed=3), "sed", "seed")
     refused(heed(command, max_bad_row=0.5), "max_bad_row", "max_bad_rows")
     refused(heed(command, seed="often"), "seed", "integer", "often")
+    refused(heed(command, seed=2**40), "seed", "4294967296")
     no_run_began(tmp_path)
 
 

@@ -190,3 +190,8 @@ def test_models_with_different_vocabularies_can_be_compared_but_not_by_kl(materi
     assert "kl_nats" not in run.info.results
     assert run.info.results["win_rate"]["n"] == 40
     assert load_with_tokenizer(tmp_path / "foreign")[1].get_vocab() != tiny.tokenizer().get_vocab()
+    for words in ({"judge": str(material / "reward")}, {"reward": str(material / "reward")}):
+        with pytest.raises(
+            BadInput, match=r"foreign .* have different vocabularies.* one reward model cannot score both"
+        ):
+            tiny.run(evaluate, tmp_path / "scored", **settings(material, against=tmp_path / "foreign", **words))

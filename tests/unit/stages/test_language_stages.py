@@ -10,6 +10,7 @@ from heedlm.errors import BadInput
 from heedlm.models import Chat, load_model, load_with_tokenizer, save_model, weights_hash
 from heedlm.models.forward import logits
 from heedlm.records import Message
+from heedlm.records.splitting import split_by_prompt
 from heedlm.runs import Run
 from heedlm.stages import pretrain, sft
 from heedlm.train.batching import Row, pad_packed
@@ -102,13 +103,15 @@ def test_a_demonstration_too_long_is_put_aside_and_an_old_turn_left_out(material
 def test_held_out_rows_are_split_off_and_choose_the_weights(material, tmp_path):
     steps = {"steps": 8, "cadence__evaluate": 1, "optim__lr": 1.0, "optim__schedule": "constant"}
     run = tiny.run(sft, tmp_path, **settings(material, **steps))
-    assert run.info.results["demonstrations"] == 18  # of 24
+    rows = [json.loads(line) for line in (material / "demonstrations.jsonl").read_text().splitlines()]
+    asked = [[Message(**message) for message in row["messages"][:-1]] for row in rows]
+    kept, held = split_by_prompt(rows, asked, 0.25)
+    assert run.info.results["demonstrations"] == len(kept) < 24
     losses = {row["step"]: row["loss/held_out"] for row in run.read_metrics()}
     best = min(losses, key=losses.get)
     assert best != 8  # such a rate breaks the model
     assert (run.info.results["best_step"], run.info.results["held_out_loss"]) == (best, losses[best])
     model, tokenizer = load_with_tokenizer(run.output("model"))
-    held = [json.loads(line) for line in (material / "demonstrations.jsonl").read_text().splitlines()[:6]]
     chat = Chat(tokenizer)
     rows = [Row(*chat.conversation([Message(**m) for m in row["messages"]])) for row in held]
     assert mean_nll(model, [[row] for row in rows]) == pytest.approx(losses[best], rel=1e-5)

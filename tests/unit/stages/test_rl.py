@@ -14,6 +14,7 @@ from heedlm.models import (
     load_with_tokenizer,
     new_reward,
     save_model,
+    train_tokenizer,
     weights_hash,
 )
 from heedlm.ops.types import Rollouts
@@ -256,6 +257,21 @@ def test_an_adaptive_coefficient_cannot_start_at_zero(material, tmp_path):
     with pytest.raises(BadInput, match=r"kl.target: needs a coef above 0"):
         tiny.run(rl, tmp_path, **settings(material, kl__coef=0, kl__target=3.0))
     assert not any(tmp_path.iterdir())
+
+
+def test_a_reference_with_another_vocabulary_is_refused(material, tmp_path):
+    other = tmp_path / "other"
+    tokenizer = train_tokenizer(["Quite other words make quite other tokens."] * 20, len(tiny.tokenizer()))
+    save_model(tiny.model(0, vocabulary=len(tiny.tokenizer())), tokenizer, other)
+    with pytest.raises(BadInput, match=r"the reference .* have different vocabularies"):
+        tiny.run(rl, tmp_path, **settings(material, reference=other))
+
+
+def test_a_mix_in_which_nothing_fits_is_refused(material, tmp_path):
+    talks = tiny.demonstrations(tmp_path / "talks.jsonl")
+    mix = {"data": talks, "role": "demonstrations", "length": 8}
+    with pytest.raises(BadInput, match=r"talks\.jsonl: nothing in it fits the pretraining mix's rows of 8 tokens"):
+        tiny.run(rl, tmp_path, **settings(material, mix=mix))
 
 
 def test_a_prompt_that_leaves_no_room_is_put_aside_wherever_it_comes_from(material, tmp_path):
