@@ -74,7 +74,9 @@ def models(out: Path, size: str, world: Run, tokenizer: Path | None, threads: in
     return base, stage(sft, "sft", out, size, {**common, **settings})
 
 
-def shard(out: Path, size: str, prompts: int, seed: int, threads: int, world: Run, tokens: Path, labels: Run) -> Run:
+def shard(
+    out: Path, size: str, prompts: int, seed: int, epochs: float, threads: int, world: Run, tokens: Path, labels: Run
+) -> Run:
     """One reward model."""
     _, tuned = models(out, size, world, tokens if size != "tiny" else None, threads)
     settings = {
@@ -85,9 +87,9 @@ def shard(out: Path, size: str, prompts: int, seed: int, threads: int, world: Ru
         "threads": threads,
         "optim": {"lr": RATES[size]["reward"]},
         "cadence": {"checkpoint": 0},
-        "epochs": 1.0 if prompts > 1024 else 2.0,
+        "epochs": epochs,
     }
-    return stage(reward, "reward", out, f"{size}-{prompts}-seed{seed}", settings)
+    return stage(reward, "reward", out, f"{size}-{prompts}-seed{seed}-epochs{epochs:g}", settings)
 
 
 def collect(out: Path) -> dict[str, Any]:
@@ -99,14 +101,16 @@ def collect(out: Path) -> dict[str, Any]:
         run = Run.open(path.parent)
         if run.info.status != "complete":
             continue
-        size, prompts, seed = run.name.rsplit("-", 1)[0].split("-")
+        settings = json.loads((path.parent / "config.json").read_text())
+        size = run.name.split("-")[0]
         found = run.info.results["accuracy"]["accuracy"]
         rows.append(
             {
                 "size": size,
                 "parameters": run.info.results["parameters"],
-                "prompts": int(prompts),
-                "seed": int(seed[4:]),
+                "prompts": settings["limit"],
+                "seed": settings["seed"],
+                "epochs": settings["epochs"],
                 "accuracy": found["estimate"],
                 "low": found["low"],
                 "high": found["high"],
@@ -140,6 +144,7 @@ def main() -> None:
     parser.add_argument("--sizes", default="tiny,small,base")
     parser.add_argument("--prompts", default="256,1024,4096,16384")
     parser.add_argument("--seeds", default="0")
+    parser.add_argument("--epochs", type=float, default=1.0, help="passes over the comparisons")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--collect", action="store_true", help="only gather the finished shards")
     args = parser.parse_args()
@@ -149,7 +154,15 @@ def main() -> None:
             for prompts in args.prompts.split(","):
                 for seed in args.seeds.split(","):
                     done = shard(
-                        args.out, size, int(prompts), int(seed), args.threads, world, base.path / "model", labels
+                        args.out,
+                        size,
+                        int(prompts),
+                        int(seed),
+                        args.epochs,
+                        args.threads,
+                        world,
+                        base.path / "model",
+                        labels,
                     )
                     print(done.name, done.info.results["accuracy"]["accuracy"], file=sys.stderr)
     result = collect(args.out)
