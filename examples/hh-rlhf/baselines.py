@@ -10,6 +10,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 
+from heedlm.evals.reward_model import held_out_accuracy, length_scores
 from heedlm.records import Comparison
 
 Scores = list[list[float]]
@@ -42,3 +43,10 @@ def bag_of_words(train: Sequence[Comparison], test: Sequence[Comparison], seed: 
     model.fit(difference.multiply(sign[:, None]).tocsr(), sign)
     weights = model.best_estimator_.coef_.ravel()
     return [[float(v) for v in counter.transform([a.text for a in row.answers]) @ weights] for row in test]
+
+
+def signed_length(train: Sequence[Comparison], test: Sequence[Comparison]) -> Scores:
+    """Scores of the test answers by their length, or by their shortness if the training rows prefer the shorter one."""
+    better = held_out_accuracy(train, length_scores(train)).accuracy.estimate
+    sign = 1.0 if better >= 0.5 else -1.0
+    return [[sign * value for value in row] for row in length_scores(test)]

@@ -22,7 +22,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import data
-from baselines import bag_of_words
+from baselines import bag_of_words, signed_length
 from steps import do, shared, write_result
 
 from heedlm import runs
@@ -39,6 +39,10 @@ from heedlm.train.ranking import Ranking, ranking_scores
 
 HERE = Path(__file__).parent
 KINDS = ("pretrained", "random")
+# The two files were labelled by different questions, which of two answers is more helpful, and which less harmful,
+# and pull in opposite directions; so each has a reward model of its own (as in Llama 2), and so have the baselines.
+FILES = ("harmless-base", "helpful-base")
+SCORERS = (*KINDS, "bag of words", "length", "bag of words, files mixed", "longer answer")
 
 
 @dataclass(frozen=True)
@@ -52,12 +56,12 @@ class Size:
     ppo: int
     rollouts: int
     prompts: int
-    lr: float = 5e-4
-    imitation: float = 0.1
+    lr: float = 3e-4
+    imitation: float = 0.3
     epochs: float = 1.0
 
 
-FULL = Size(texts=None, rows=None, pretrain=1300, sft=500, ppo=100, rollouts=64, prompts=400)
+FULL = Size(texts=None, rows=None, pretrain=1300, sft=500, ppo=100, rollouts=32, prompts=400)
 TINY = Size(texts=150, rows=60, pretrain=2, sft=2, ppo=2, rollouts=4, prompts=8)
 
 
@@ -93,20 +97,29 @@ class Example:
         return Chat(load_tokenizer(runs.find_model(self.base().path)))
 
     def fold(self, number: int) -> None:
-        """Both reward models and the bag of words on nine folds; their scores of the tenth go to a file."""
+        """Reward models and baselines of each file on nine folds; their scores of the tenth go to a file."""
         target = self.out / f"fold-{number}" / "scores.json"
         if target.exists():
             return
         rows, folds = self.rows()
         test = folds[number]
         train = [place for other, fold in enumerate(folds) if other != number for place in fold]
+        found: dict[str, dict[int, list[float]]] = {name: {} for name in SCORERS}
         began = process_time()
-        found: dict[str, Any] = {"rows": test}
-        for kind in KINDS:
-            found[kind] = self.scores(self.judge(f"fold-{number}/{kind}", rows, train, kind), rows, test)
-        found["seconds"] = process_time() - began
-        found["bag of words"] = bag_of_words([rows[i] for i in train], [rows[i] for i in test])
-        target.write_text(json.dumps(found), encoding="utf-8")
+        for file in FILES:
+            ours, theirs = of_file(rows, train, file), of_file(rows, test, file)
+            for kind in KINDS:
+                judge = self.judge(f"fold-{number}/{file}/{kind}", rows, ours, kind)
+                found[kind] |= zip(theirs, self.scores(judge, rows, theirs), strict=True)
+            learned, asked = [rows[i] for i in ours], [rows[i] for i in theirs]
+            found["bag of words"] |= zip(theirs, bag_of_words(learned, asked), strict=True)
+            found["length"] |= zip(theirs, signed_length(learned, asked), strict=True)
+        seconds = process_time() - began
+        both = bag_of_words([rows[i] for i in train], [rows[i] for i in test])
+        found["bag of words, files mixed"] = dict(zip(test, both, strict=True))
+        found["longer answer"] = dict(zip(test, length_scores([rows[i] for i in test]), strict=True))
+        scores = {name: [values[i] for i in test] for name, values in found.items()}
+        target.write_text(json.dumps({"rows": test, "seconds": seconds, "scores": scores}), encoding="utf-8")
 
     def judge(self, name: str, rows: Sequence[Comparison], train: Sequence[int], kind: str) -> Run:
         """A reward model trained on these rows, from the fine-tuned model or from random weights."""
@@ -119,7 +132,7 @@ class Example:
             reward, "reward", out, model=self.base().path, data=out / "comparisons.jsonl",
             init="model" if kind == "pretrained" else "random", imitation=size.imitation, length=data.LENGTH,
             held_out_share=0.06, batch=32, budget=2048, epochs=size.epochs, optim={"lr": size.lr},
-            cadence={"evaluate": 20},
+            cadence={"evaluate": 10},
         )  # fmt: skip
 
     def scores(self, judge: Run, rows: Sequence[Comparison], places: Sequence[int]) -> list[list[float]]:
@@ -136,35 +149,27 @@ class Example:
         """Pooled accuracy over the finished folds, and the paired differences to each baseline."""
         rows, _ = self.rows()
         found = [json.loads(path.read_text("utf-8")) for path in sorted(self.out.glob("fold-?/scores.json"))]
-        pooled = [rows[place] for fold in found for place in fold["rows"]]
-        scores = {name: [row for fold in found for row in fold[name]] for name in (*KINDS, "bag of words")}
-        scores["longer answer"] = length_scores(pooled)
-        accuracy, by_file = {}, {}
-        for name, values in scores.items():
-            full = held_out_accuracy(pooled, values)
-            accuracy[name] = full.accuracy.to_dict()
-            by_file[name] = {source: share for source, (_, share) in full.by_source.items()}
+        clean = [fold for fold in found if not set(fold["rows"]) & self.development()]
         return {
             "folds": len(found),
-            "pairs": len(pooled),
-            "accuracy": accuracy,
-            "accuracy_by_file": by_file,
-            "pretrained_minus": {
-                name: compare_accuracy(pooled, scores["pretrained"], values).to_dict()
-                for name, values in scores.items()
-                if name != "pretrained"
-            },
+            **pooled(rows, found),
+            "without_development_folds": pooled(rows, clean) if clean else None,
             "core_minutes_folds": sum(fold["seconds"] for fold in found) / 60,
         }
 
+    def development(self) -> set[int]:
+        """Rows on which settings were chosen: folds 8 and 9, with models trained on folds 1 to 7."""
+        return {place for fold in self.rows()[1][8:] for place in fold}
+
     def ppo(self) -> dict[str, Any]:
-        """PPO against a reward model of folds 1 to 5, judged by one of folds 6 to 9, on the prompts of fold 0."""
+        """PPO for helpfulness: taught by folds 1 to 5, judged by folds 6 to 9, on the prompts of fold 0."""
         out, size, chat = self.out / "ppo", self.size, self.chat()
         rows, folds = self.rows()
-        ours, theirs = ([i for fold in part for i in fold] for part in (folds[1:6], folds[6:]))
+        parts = ([i for fold in part for i in fold] for part in (folds[1:6], folds[6:], folds[:1]))
+        ours, theirs, unseen = (of_file(rows, part, "helpful-base") for part in parts)
         teacher = self.judge("ppo/teacher", rows, ours, "pretrained")
         referee = self.judge("ppo/referee", rows, theirs, "pretrained")
-        for name, places in (("prompts", ours), ("prompts_test", folds[0])):
+        for name, places in (("prompts", ours), ("prompts_test", unseen)):
             write(out / f"{name}.jsonl", data.prompts([rows[i] for i in places], chat, 96))
         tuned, sampling = self.base().path, {"max_new_tokens": 64}
         policy = do(
@@ -192,6 +197,31 @@ class Example:
             }
             for name, found in verdicts.items()
         }
+
+
+def of_file(rows: Sequence[Comparison], places: Sequence[int], file: str) -> list[int]:
+    """Those of the row numbers whose rows come from a file."""
+    return [place for place in places if rows[place].meta.source == file]
+
+
+def pooled(rows: Sequence[Comparison], found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Accuracy of every scorer over the pairs of some folds, and the pretrained model's minus each other's."""
+    pairs = [rows[place] for fold in found for place in fold["rows"]]
+    scores = {name: [row for fold in found for row in fold["scores"][name]] for name in SCORERS}
+    full = {name: held_out_accuracy(pairs, values) for name, values in scores.items()}
+    return {
+        "pairs": len(pairs),
+        "accuracy": {name: measured.accuracy.to_dict() for name, measured in full.items()},
+        "accuracy_by_file": {
+            name: {source: share for source, (_, share) in measured.by_source.items()}
+            for name, measured in full.items()
+        },
+        "pretrained_minus": {
+            name: compare_accuracy(pairs, scores["pretrained"], values).to_dict()
+            for name, values in scores.items()
+            if name != "pretrained"
+        },
+    }
 
 
 def main() -> None:

@@ -41,7 +41,7 @@ def test_hh_rlhf(shared, tmp_path):
     result = json.loads((tmp_path / "result.json").read_text("utf-8"))
     measured = result["reward_model"]
     assert measured["folds"] == 1
-    assert set(measured["accuracy"]) == {"pretrained", "random", "bag of words", "longer answer"}
+    assert {"pretrained", "random", "bag of words", "longer answer"} < set(measured["accuracy"])
     assert all(row["n"] == measured["pairs"] for row in measured["accuracy"].values())
     assert result["ppo"]["judged_by_referee"]["settings"]
     assert (tmp_path / result["ppo"]["report"]).read_text("utf-8").lower().startswith("<!doctype html>")
