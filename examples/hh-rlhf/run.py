@@ -56,7 +56,7 @@ class Size:
     ppo: int
     rollouts: int
     prompts: int
-    lr: float = 3e-4
+    lr: float = 1e-3
     imitation: float = 0.3
     epochs: float = 1.0
 
