@@ -56,8 +56,8 @@ class Size:
     ppo: int
     rollouts: int
     prompts: int
-    lr: float = 1e-3
-    imitation: float = 0.3
+    lr: float = 2e-3
+    imitation: float = 0.0
     epochs: float = 1.0
 
 

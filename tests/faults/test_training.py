@@ -55,7 +55,7 @@ def jobs(material):
         "reward": (
             reward,
             common | {"model": model, "data": material / "comparisons.jsonl", "held_out_share": 0.2, "imitation": 0.1}
-            | {"batch": 3, "epochs": 1.8, "budget": 150},
+            | {"batch": 3, "epochs": 1.6, "budget": 150},
         ),
         "ppo": (
             rl,
