@@ -100,6 +100,8 @@ def _rows(chat: Chat, demonstrations: Rows[Demonstration], limit: int) -> tuple[
     def too_long(demonstration: Demonstration) -> str | None:
         *context, answer = demonstration.messages
         room = limit - len(chat.response_ids(answer.content))
+        if room <= 0:
+            return f"its last answer alone has {limit - room} tokens, a row holds {limit}: raise length= or shorten it"
         try:
             ids, mask = chat.conversation([*chat.truncate(context, room), answer])
         except BadInput as error:

@@ -45,6 +45,8 @@ def rankings_of(chat: Chat, comparisons: Rows[Comparison], limit: int) -> tuple[
     def too_long(comparison: Comparison) -> str | None:
         answers = [chat.response_ids(answer.text) for answer in comparison.answers]
         longest = max(map(len, answers))
+        if longest >= limit:
+            return f"an answer alone has {longest} tokens, a row holds {limit}: raise length= or shorten it"
         try:
             prompt = chat.prompt_ids(chat.truncate(comparison.prompt, limit - longest))
         except BadInput as error:
