@@ -46,12 +46,14 @@ def run(config: Config, resume: Path | None = None) -> Run:
         conversation = Conversation(config, model, Chat(tokenizer))
         print(f"{this.name}: {HELP}", file=sys.stderr)
         for line in _lines():
+            turns = len(conversation.kept)
             said = conversation.hear(line)
             if said is None:
                 break
             if said:
                 print(said, flush=True)
-        this.samples(0, conversation.kept)
+            # Turn by turn, so that Ctrl-C loses nothing.
+            this.samples(0, conversation.kept[turns:])
         this.note(turns=len(conversation.kept))
     return this
 
