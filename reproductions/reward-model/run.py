@@ -4,7 +4,9 @@ One village, one pool of comparisons (answers of the tiny SFT model, ranked by a
 pairs), reward models of several sizes trained on the first 256 … 16,384 prompts of it. Every shard (one size, one
 amount, one seed) is a run of its own: a stopped script goes on where it was, and shards may run side by side.
 
-    python reproductions/reward-model/run.py --sizes tiny,small,base --prompts 256,1024,4096,16384 --seeds 0
+    python reproductions/reward-model/run.py --sizes tiny,small,base --prompts 256,1024 --epochs 2
+    python reproductions/reward-model/run.py --sizes tiny,small,base --prompts 4096,16384
+    python reproductions/reward-model/run.py --sizes small --prompts 16384 --epochs 2
     python reproductions/reward-model/run.py --collect
 """
 
@@ -122,7 +124,7 @@ def collect(out: Path) -> dict[str, Any]:
     rows.sort(key=lambda row: (row["parameters"], row["prompts"], row["seed"]))
     best = min(rows, key=lambda row: row["gap_points"])
     return {
-        "command": "python reproductions/reward-model/run.py",
+        "command": "reproductions/reward-model/run.py --sizes SIZE --prompts N --seeds SEED --epochs PASSES, for each row",
         "versions": labels.info.versions,
         "agreement": labels.info.results["agreement"],
         "ceiling": ceiling,
