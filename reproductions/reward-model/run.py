@@ -124,7 +124,7 @@ def collect(out: Path) -> dict[str, Any]:
     rows.sort(key=lambda row: (row["parameters"], row["prompts"], row["seed"]))
     best = min(rows, key=lambda row: row["gap_points"])
     return {
-        "command": "reproductions/reward-model/run.py --sizes SIZE --prompts N --seeds SEED --epochs PASSES, for each row",
+        "command": "reproductions/reward-model/run.py --sizes SIZE --prompts N --seeds SEED --epochs PASSES",
         "versions": labels.info.versions,
         "agreement": labels.info.results["agreement"],
         "ceiling": ceiling,
