@@ -89,7 +89,7 @@ def shard(
         "seed": seed,
         "threads": threads,
         "optim": {"lr": RATES[size]["reward"]},
-        "cadence": {"checkpoint": 0},
+        "cadence": {"checkpoint": 200},
         "epochs": epochs,
     }
     return stage(reward, "reward", out, f"{size}-{prompts}-seed{seed}-epochs{epochs:g}", settings)

@@ -1,28 +1,208 @@
-"""Forward passes: one way to ask a model for logits or scores, whichever side the padding is on.
+"""Forward passes: the one place that asks a model for log-probabilities, logits or scores.
 
-Padding is described by masks and lengths only, never by comparing token ids, so a tokenizer without a padding
-token (or one whose padding token is its EOS) behaves like any other.
+Training and scoring go over packed sequences (`models/packed.py`): `hidden_states`, `sequence_logps`,
+`sequence_scores`. `logits` and `token_scores` take padded rows; padding is described by masks and lengths only,
+never by comparing token ids, so a tokenizer without a padding token (or one whose padding token is its EOS)
+behaves like any other.
 """
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from heedlm.models import attention
+from heedlm.models.packed import Packed, pack_sequences
+from heedlm.ops.logprobs import entropy as token_entropy
+from heedlm.ops.logprobs import head_logps, head_statistics, token_logps
 from heedlm.ops.shapes import Bool, Float, Int
 
-_PACKS = "_heed_packs"
+_PACKS, _COMPUTES = "_heed_packs", "_heed_computes_in"
+
+
+def hidden_states(model: nn.Module, packed: Packed) -> Float[Tensor, "N D"]:
+    """Final hidden states of packed sequences, equal to those of each sequence alone.
+
+    A model whose attention cannot be told about packing (ALiBi, soft-capped scores, attention of its own) is
+    given padded rows instead.
+    """
+    held: Any = model
+    with computing(model):
+        if packs(model):
+            # The 4-dimensional mask stops transformers from making one of its own; it is not looked at.
+            states = held.base_model(
+                input_ids=packed.tokens[None],
+                position_ids=packed.positions[None],
+                attention_mask=packed.tokens.new_zeros((1, 1, 1, 1)),
+                use_cache=False,
+                packed=packed,
+            ).last_hidden_state[0]
+        else:
+            rows, places = packed.rows
+            states = held.base_model(input_ids=rows, use_cache=False).last_hidden_state[places[:, 0], places[:, 1]]
+    found: Tensor = states
+    return found
+
+
+def sequence_logps(
+    model: nn.Module, packed: Packed, targets: Int[Tensor, "M"], temperature: float = 1.0
+) -> Float[Tensor, "M"]:
+    """Log-probability (nats) of the tokens at `targets`, each given those before it in its own sequence.
+
+    Only the states that predict a target pass through the output matrix, and the logits never all exist.
+
+    Args:
+        model: A causal model.
+        packed: Sequences.
+        targets: Index (M,) of tokens of `packed`, none of them the first of its sequence.
+        temperature: The one the tokens were sampled at.
+    """
+    head = output_head(model)
+    if head is None:
+        return _row_logps(model, packed, targets, temperature)[0]
+    states = hidden_states(model, packed).index_select(0, packed.before[targets])
+    with computing(model):
+        hidden, weight, bias = _operands(states, head)
+        return head_logps(hidden, weight, packed.tokens[targets], temperature, bias)
+
+
+@torch.no_grad()
+def sequence_statistics(
+    model: nn.Module, packed: Packed, targets: Int[Tensor, "M"], temperature: float = 1.0
+) -> tuple[Float[Tensor, "M"], Float[Tensor, "M"]]:
+    """`sequence_logps` and the entropy (nats) of the distribution that each token is drawn from; no gradient."""
+    head = output_head(model)
+    if head is None:
+        return _row_logps(model, packed, targets, temperature)
+    states = hidden_states(model, packed).index_select(0, packed.before[targets])
+    with computing(model):
+        hidden, weight, bias = _operands(states, head)
+        return head_statistics(hidden, weight, packed.tokens[targets], temperature, bias)
+
+
+def sequence_scores(model: nn.Module, packed: Packed, at: Int[Tensor, "M"]) -> Float[Tensor, "M"]:
+    """The scalar head's output at the tokens `at`, in reward units (`gain · head + bias`, see `calibrate`).
+
+    A reward model's reward is the value at a sequence's last token, `packed.last`; a critic's value of the state
+    before token t is that at `packed.before[t]`.
+    """
+    held: Any = model
+    states = hidden_states(model, packed).index_select(0, at)
+    return _calibrated(model, held.score(states).squeeze(-1))
+
+
+def output_head(model: nn.Module) -> nn.Linear | None:
+    """The matrix that makes logits out of `hidden_states`, or None where logits are made in another way too.
+
+    Tried once per model on a few tokens, because some models scale or cap their logits.
+    """
+    if not hasattr(model, "_heed_plain_head"):
+        held: Any = model
+        head = held.get_output_embeddings()
+        plain = type(head) is nn.Linear
+        if plain:
+            with torch.no_grad(), _quietly(model):
+                tokens = torch.tensor([[1, 2, 0]], device=tensor_device(model))
+                states = held.base_model(input_ids=tokens, use_cache=False).last_hidden_state
+                plain = bool(torch.allclose(head(states), held(input_ids=tokens, use_cache=False).logits))
+        held._heed_plain_head = plain
+    held = model
+    return held.get_output_embeddings() if held._heed_plain_head else None
+
+
+def packs(model: nn.Module) -> bool:
+    """Whether this model's attention can be told about packing; tried once per model, on three short sequences.
+
+    Afterwards such a model calls `models/attention.py`, which is transformers' `sdpa` for rows of other kinds.
+    """
+    known = getattr(model, _PACKS, None)
+    if known is None:
+        held: Any = model
+        known = held.config._attn_implementation in ("sdpa", attention.NAME)
+        if known:
+            with torch.no_grad(), _quietly(model):
+                known = _tries_packing(held)
+        setattr(model, _PACKS, known)
+    return bool(known)
+
+
+def _tries_packing(model: Any) -> bool:
+    """Switch the attention function and compare: two answers to one prompt beside a third sequence."""
+    packed = pack_sequences([[0, 1], [2, 1, 0], [1, 1]], [[1, 2], [1, 2], []], tensor_device(model))
+    rows, places = packed.rows
+    plain = model.base_model(input_ids=rows, use_cache=False).last_hidden_state[places[:, 0], places[:, 1]]
+    before = model.config._attn_implementation
+    model.config._attn_implementation = attention.NAME
+    setattr(model, _PACKS, True)
+    close = 1e-3 if torch.finfo(plain.dtype).eps < 1e-5 else 5e-2
+    try:
+        works = bool(torch.allclose(hidden_states(model, packed), plain, rtol=close, atol=close * float(plain.std())))
+    except (TypeError, ValueError, RuntimeError, AttributeError, KeyError):
+        works = False  # whatever a model of an unknown kind does with what it was given, it does not pack
+    if not works:
+        model.config._attn_implementation = before
+    return works
+
+
+def compute_in(model: nn.Module, dtype: torch.dtype | None) -> None:
+    """Have this model's matrix products done in another precision; the weights keep theirs. None: as the weights.
+
+    bfloat16 halves the time of large products where the processor has instructions for it; norms, losses and
+    what is summed over tokens stay in the weights' precision.
+    """
+    setattr(model, _COMPUTES, dtype)
+
+
+def computing(model: nn.Module) -> contextlib.AbstractContextManager[Any]:
+    """The context in which this model's passes run; see `compute_in`."""
+    dtype = getattr(model, _COMPUTES, None)
+    if dtype is None:
+        return contextlib.nullcontext()
+    return torch.autocast(tensor_device(model).type, dtype=dtype)
+
+
+def _operands(states: Tensor, head: nn.Linear) -> tuple[Tensor, Tensor, Tensor | None]:
+    """What the blockwise output product takes, cast once and not in every block."""
+    kind = states.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states.dtype
+    bias: Tensor | None = head.bias
+    return states.to(dtype), head.weight.to(dtype), None if bias is None else bias.to(dtype)
+
+
+def _row_logps(model: nn.Module, packed: Packed, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """The plain path: padded rows, all logits, log-probs and entropies picked from them."""
+    rows, places = packed.rows
+    place = places[targets]
+    with computing(model):
+        out = logits(model, rows)
+    logps = token_logps(out, rows, temperature)[place[:, 0], place[:, 1]]
+    with torch.no_grad():
+        spread = token_entropy(out.detach(), temperature)[place[:, 0], place[:, 1]]
+    return logps, spread
+
+
+@contextlib.contextmanager
+def _quietly(model: nn.Module) -> Iterator[None]:
+    """Without dropout and in the weights' own precision, for a trial."""
+    training, dtype = model.training, getattr(model, _COMPUTES, None)
+    model.train(False)
+    compute_in(model, None)
+    try:
+        yield
+    finally:
+        model.train(training)
+        compute_in(model, dtype)
 
 
 def logits(
     model: nn.Module,
     tokens: Int[Tensor, "B T"],
     mask: Bool[Tensor, "B T"] | None = None,
-    blocks: Int[Tensor, "B T"] | None = None,
 ) -> Float[Tensor, "B T V"]:
     """Next-token logits of a causal model: `[:, t]` predicts token t + 1.
 
@@ -32,22 +212,15 @@ def logits(
         mask: True at real tokens. Right-padded rows need none: causal attention never looks at what follows.
             Padding on the left, or anywhere else, is moved to the right and back again, so that positions
             count real tokens only (PITFALLS 2).
-        blocks: Number of the packed example that each token belongs to. A token attends only to earlier
-            tokens of its own example, and each example's positions start at 0: the logits are those of
-            separate rows.
 
     Values at padding are finite but mean nothing.
     """
 
-    def run(rows: Tensor, **extra: Tensor) -> Tensor:
-        out: Tensor = model(input_ids=rows, use_cache=False, **extra).logits
+    def run(rows: Tensor) -> Tensor:
+        out: Tensor = model(input_ids=rows, use_cache=False).logits
         return out
 
-    if blocks is None:
-        return _aligned(run, tokens, mask)
-    if _packs(model):
-        return run(tokens, position_ids=block_positions(blocks))
-    return _unpacked(run, tokens, blocks)
+    return _aligned(run, tokens, mask)
 
 
 def token_scores(
@@ -64,9 +237,7 @@ def token_scores(
         out: Tensor = held.score(held.base_model(input_ids=rows, use_cache=False).last_hidden_state)
         return out
 
-    scores = _aligned(run, tokens, mask).squeeze(-1)
-    gain, bias = calibration(model)
-    return scores if (gain, bias) == (1.0, 0.0) else scores * gain + bias
+    return _calibrated(model, _aligned(run, tokens, mask).squeeze(-1))
 
 
 def reward_scores(model: nn.Module, tokens: Int[Tensor, "B T"], lengths: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
@@ -76,6 +247,11 @@ def reward_scores(model: nn.Module, tokens: Int[Tensor, "B T"], lengths: Int[Ten
     """
     scores = token_scores(model, tokens)
     return scores.gather(1, (lengths - 1).clamp(min=0)[:, None]).squeeze(1)
+
+
+def _calibrated(model: nn.Module, scores: Tensor) -> Tensor:
+    gain, bias = calibration(model)
+    return scores if (gain, bias) == (1.0, 0.0) else scores * gain + bias
 
 
 def calibration(model: nn.Module) -> tuple[float, float]:
@@ -93,14 +269,6 @@ def calibrate(model: nn.Module, *, gain: float = 1.0, bias: float = 0.0) -> None
 def positions_of(mask: Bool[Tensor, "B T"]) -> Int[Tensor, "B T"]:
     """Position ids that count real tokens only, from 0 at each row's first; padding before it has 0 too."""
     return (mask.long().cumsum(1) - 1).clamp(min=0)
-
-
-def block_positions(blocks: Int[Tensor, "B T"]) -> Int[Tensor, "B T"]:
-    """Position ids that start again at 0 wherever the block number changes."""
-    index = torch.arange(blocks.shape[1], device=blocks.device).expand_as(blocks)
-    starts = torch.ones_like(blocks, dtype=torch.bool)
-    starts[:, 1:] = blocks[:, 1:] != blocks[:, :-1]
-    return index - torch.where(starts, index, 0).cummax(1).values
 
 
 def tensor_device(model: nn.Module) -> torch.device:
@@ -128,36 +296,3 @@ def _aligned(run: Callable[[Tensor], Tensor], tokens: Tensor, mask: Tensor | Non
     out = run(tokens.gather(1, order))
     back = order.argsort(dim=1)
     return out.gather(1, back[..., None].expand(-1, -1, out.shape[-1]))
-
-
-def _packs(model: nn.Module) -> bool:
-    """Whether this model keeps packed examples apart; tried once per model, on rows of six tokens.
-
-    Restarting position ids without any mask is how transformers recognises packed rows, and it then builds the
-    block-diagonal mask for whichever kind of attention each layer has. A model that ignores them would let
-    examples see each other without a word, so the second example must not change with the first.
-    """
-    known = getattr(model, _PACKS, None)
-    if known is None:
-        known = takes(model, "position_ids")
-        if known:
-            training = model.training
-            model.train(False)
-            with torch.no_grad():
-                tokens = torch.tensor([[1, 2, 0, 2, 1, 0], [0, 0, 1, 2, 1, 0]], device=tensor_device(model))
-                places = torch.tensor([[0, 1, 2, 0, 1, 2]], device=tokens.device).expand(2, -1)
-                out = model(input_ids=tokens, use_cache=False, position_ids=places).logits[:, 3:]
-            known = bool(torch.equal(out[0], out[1]))
-            model.train(training)
-        setattr(model, _PACKS, known)
-    return bool(known)
-
-
-def _unpacked(run: Callable[[Tensor], Tensor], tokens: Tensor, blocks: Tensor) -> Tensor:
-    """Packed rows laid out as one row per example, for models that cannot keep packed examples apart."""
-    positions = block_positions(blocks)
-    example = (positions == 0).flatten().cumsum(0).view_as(positions) - 1
-    count, longest = int(example.max()) + 1, int(positions.max()) + 1
-    rows = tokens.new_zeros((count, longest))
-    rows[example, positions] = tokens
-    return run(rows)[example, positions]

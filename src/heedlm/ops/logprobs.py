@@ -1,4 +1,8 @@
-"""Log-probabilities and entropies of tokens: the only place that shifts logits against tokens by one."""
+"""Log-probabilities and entropies of tokens, from logits or straight from hidden states.
+
+`token_logps` and `entropy` are the only place that shifts logits against tokens by one; the caller of
+`head_logps` says which state predicts which token.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import pad
+from torch.nn.functional import linear, pad
 
 from heedlm.ops.masked import widen
 from heedlm.ops.shapes import Float, Int
@@ -16,6 +20,7 @@ from heedlm.ops.shapes import Float, Int
 # Numbers of a (B, T, V) tensor worked on at once. On a CPU a block should stay in the cache; on a GPU it
 # should be large beside the cost of a launch and small beside the memory.
 _CPU_BLOCK, _GPU_BLOCK = 2**19, 2**26
+_CPU_HEAD_BLOCK = 2**20
 
 
 def token_logps(
@@ -106,3 +111,101 @@ class _TokenLogps(torch.autograd.Function):
             block.scatter_add_(-1, tokens[rows, following].long().unsqueeze(-1), share)
             out[rows, times] = block.to(out.dtype)
         return out, None, None
+
+
+def head_logps(
+    hidden: Float[Tensor, "M D"],
+    weight: Float[Tensor, "V D"],
+    targets: Int[Tensor, "M"],
+    temperature: float = 1.0,
+    bias: Float[Tensor, "V"] | None = None,
+) -> Float[Tensor, "M"]:
+    """Log-probability (nats) of each target under the hidden state that predicts it.
+
+    The logits exist a block at a time only, and are computed anew for the gradient: memory does not grow with
+    M · V.
+
+    Args:
+        hidden: Final hidden states (M, D).
+        weight: The output matrix (V, D).
+        targets: Token ids (M,), one for each state.
+        temperature: The one the tokens were sampled at; logits are divided by it.
+        bias: Added to the logits (V,).
+
+    Raises:
+        ValueError: The temperature is not positive.
+    """
+    _check(temperature)
+    logps: Tensor = _HeadLogps.apply(hidden, weight, bias, targets, temperature)  # type: ignore[no-untyped-call]
+    return logps
+
+
+@torch.no_grad()
+def head_statistics(
+    hidden: Float[Tensor, "M D"],
+    weight: Float[Tensor, "V D"],
+    targets: Int[Tensor, "M"],
+    temperature: float = 1.0,
+    bias: Float[Tensor, "V"] | None = None,
+) -> tuple[Float[Tensor, "M"], Float[Tensor, "M"]]:
+    """`head_logps` and the entropy (nats) of each distribution, from one look at the logits; no gradient.
+
+    Raises:
+        ValueError: The temperature is not positive.
+    """
+    _check(temperature)
+    logps = torch.empty(hidden.shape[0], dtype=widen(hidden[:0]).dtype, device=hidden.device)
+    spread = torch.empty_like(logps)
+    for rows in _head_blocks(hidden, weight):
+        block = _scaled(linear(hidden[rows], weight, bias), temperature)
+        total = block.logsumexp(-1, keepdim=True)
+        logps[rows] = (block.gather(-1, targets[rows, None]) - total).squeeze(-1)
+        finite = block.clamp(min=torch.finfo(block.dtype).min)  # 0 · -inf would be NaN
+        spread[rows] = total.squeeze(-1) - (block.sub_(total).exp_().mul_(finite)).sum(-1)
+    return logps, spread
+
+
+class _HeadLogps(torch.autograd.Function):
+    """`head_logps`, block by block in both passes."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, temperature: float
+    ) -> Tensor:
+        logps = torch.empty(hidden.shape[0], dtype=widen(hidden[:0]).dtype, device=hidden.device)
+        total = torch.empty_like(logps)
+        for rows in _head_blocks(hidden, weight):
+            block = _scaled(linear(hidden[rows], weight, bias), temperature)
+            total[rows] = block.logsumexp(-1)
+            logps[rows] = block.gather(-1, targets[rows, None]).squeeze(-1) - total[rows]
+        ctx.save_for_backward(hidden, weight, bias, targets, total)
+        ctx.temperature = temperature
+        return logps
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None, None]:
+        hidden, weight, bias, targets, total = ctx.saved_tensors
+        out_hidden = torch.empty_like(hidden)
+        out_weight = torch.zeros(weight.shape, dtype=total.dtype, device=weight.device)
+        out_bias = None if bias is None else torch.zeros(bias.shape, dtype=total.dtype, device=weight.device)
+        for rows in _head_blocks(hidden, weight):
+            share = (grad[rows] / ctx.temperature).unsqueeze(-1)
+            # d logp / d logit = (1 for the token itself, else 0) − its probability, over the temperature.
+            block = _scaled(linear(hidden[rows], weight, bias), ctx.temperature).sub_(total[rows, None])
+            block = block.exp_().mul_(-share).scatter_add_(-1, targets[rows, None], share)
+            if out_bias is not None:
+                out_bias += block.sum(0)
+            small = block.to(hidden.dtype)
+            out_hidden[rows] = small @ weight
+            out_weight += small.T @ hidden[rows]
+        bias_gradient = None if out_bias is None else out_bias.to(bias.dtype)
+        return out_hidden, out_weight.to(weight.dtype), bias_gradient, None, None
+
+
+def _head_blocks(hidden: Tensor, weight: Tensor) -> Iterator[slice]:
+    """Rows whose logits make about one block of numbers, never so few that the product is a thin one."""
+    size = _CPU_HEAD_BLOCK if hidden.device.type == "cpu" else _GPU_BLOCK
+    step = max(128, size // weight.shape[0])
+    for start in range(0, hidden.shape[0], step):
+        yield slice(start, min(start + step, hidden.shape[0]))

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from pydantic import Field, PositiveInt
 from transformers import PreTrainedModel
 
 from heedlm import runs
 from heedlm.config import Config
 from heedlm.models.chat import Chat
-from heedlm.models.forward import reward_scores
 from heedlm.models.load import check_fits, check_same_vocabulary, load_reward
 from heedlm.models.tokenizer import load_tokenizer
 from heedlm.rewards.types import Episodes, Reward
-from heedlm.train.experience import forward_rows
+from heedlm.train.experience import rollout_scores
 
 
 class Learned(Config):
@@ -23,7 +21,7 @@ class Learned(Config):
 
     name: Literal["learned"] = "learned"
     path: str = Field(description="a reward run, or a folder with a one-label sequence-classification model")
-    budget: PositiveInt = Field(16384, description="padded tokens a forward pass may hold")
+    budget: PositiveInt = Field(4096, description="tokens a forward pass may hold")
 
     def open(self, chat: Chat) -> LearnedReward:
         """Load the model.
@@ -41,16 +39,11 @@ class Learned(Config):
 class LearnedReward:
     """Scores answers with a frozen reward model."""
 
-    def __init__(self, model: PreTrainedModel, budget: int = 16384) -> None:
+    def __init__(self, model: PreTrainedModel, budget: int = 4096) -> None:
         self.model = model.requires_grad_(False)
         self.model.train(False)
         self.budget = budget
 
-    @torch.no_grad()
     def score(self, episodes: Episodes) -> Reward:
         """(B,) reward-model scores at the last real token, cut answers included."""
-        rollouts = episodes.rollouts
-        total = torch.zeros(len(rollouts.lengths), dtype=rollouts.logps.dtype)
-        for index, part in forward_rows(rollouts, self.budget):
-            total[index] = reward_scores(self.model, part.tokens, part.lengths).to(total.dtype)
-        return Reward(total)
+        return Reward(rollout_scores(self.model, episodes.rollouts, budget=self.budget))

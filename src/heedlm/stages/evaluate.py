@@ -73,7 +73,7 @@ class Config(StageConfig):
         Sampling(max_new_tokens=64), description="length; the temperature is set by each setting"
     )
     engine: Engine = Field(Transformers(), description="what generates")
-    budget: PositiveInt = Field(16384, description="padded tokens a forward pass may hold")
+    budget: PositiveInt = Field(4096, description="tokens a forward pass may hold")
     max_bad_rows: float = Field(0.01, ge=0, le=1, description="share of bad rows that is put aside before giving up")
 
 

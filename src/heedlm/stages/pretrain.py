@@ -37,7 +37,7 @@ class Config(StageConfig):
     length: PositiveInt = Field(128, description="tokens of a training row")
     batch: PositiveInt = Field(16, description="rows a step")
     steps: PositiveInt = Field(1000, description="optimiser steps")
-    budget: PositiveInt = Field(16384, description="padded tokens a forward and backward pass may hold")
+    budget: PositiveInt = Field(4096, description="tokens a forward and backward pass may hold")
     max_bad_rows: float = Field(0.01, ge=0, le=1, description="share of bad rows that is put aside before giving up")
     optim: Optim = Field(Optim(lr=3e-3), description="optimiser")
     cadence: Cadence = Field(Cadence(evaluate=100), description="evaluation and checkpoints")

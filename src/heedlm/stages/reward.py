@@ -44,7 +44,7 @@ class Config(StageConfig):
     limit: PositiveInt | None = Field(None, description="train on only the first so many prompts")
     batch: PositiveInt = Field(32, description="prompts a step")
     epochs: PositiveFloat = Field(1.0, description="passes over the comparisons; more than 1 tends to overfit")
-    budget: PositiveInt = Field(16384, description="padded tokens a forward and backward pass may hold")
+    budget: PositiveInt = Field(4096, description="tokens a forward and backward pass may hold")
     length: PositiveInt = Field(512, description="longest prompt with answer, in tokens")
     centre: bool = Field(True, description="shift scores so that their mean over the training answers is zero")
     max_bad_rows: float = Field(0.01, ge=0, le=1, description="share of bad rows that is put aside before giving up")

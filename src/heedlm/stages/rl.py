@@ -119,7 +119,7 @@ class Config(StageConfig):
     )
     engine: Engine = Field(Transformers(), description="what generates")
     optim: Optim = Field(Optim(lr=3e-4, schedule="constant", warmup=0.0), description="optimiser of the policy")
-    budget: PositiveInt = Field(16384, description="padded tokens a forward and backward pass may hold")
+    budget: PositiveInt = Field(4096, description="tokens a forward and backward pass may hold")
     watch: PositiveInt = Field(128, description="held-out prompts answered at each evaluation")
     max_bad_rows: float = Field(0.01, ge=0, le=1, description="share of bad rows that is put aside before giving up")
     cadence: Cadence = Field(Cadence(evaluate=20, checkpoint=100), description="evaluation and checkpoints")

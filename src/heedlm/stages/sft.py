@@ -36,7 +36,7 @@ class Config(StageConfig):
     batch: PositiveInt = Field(8, description="packed rows a step")
     epochs: PositiveFloat = Field(3.0, description="passes over the demonstrations")
     steps: PositiveInt | None = Field(None, description="optimiser steps, in place of epochs")
-    budget: PositiveInt = Field(16384, description="padded tokens a forward and backward pass may hold")
+    budget: PositiveInt = Field(4096, description="tokens a forward and backward pass may hold")
     max_bad_rows: float = Field(0.01, ge=0, le=1, description="share of bad rows that is put aside before giving up")
     optim: Optim = Field(Optim(lr=2e-3), description="optimiser")
     cadence: Cadence = Field(Cadence(evaluate=50), description="evaluation and checkpoints")

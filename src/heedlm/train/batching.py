@@ -1,4 +1,4 @@
-"""Rows of token ids into batches: padding, packing, microbatches and a shuffled order without state."""
+"""Rows of token ids into batches: packing, microbatches and a shuffled order without state."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from heedlm.models.packed import Packed, pack_sequences
 
 
 @dataclass(frozen=True)
@@ -20,36 +22,14 @@ class Row:
         return len(self.ids)
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Right-padded rows.
+def lay_out(rows: Sequence[Row], device: torch.device | str = "cpu") -> tuple[Packed, Tensor]:
+    """Rows end to end, and the index (M,) of every token that the loss counts.
 
-    Attributes:
-        tokens: (B, T) token ids; whatever stands beyond a row's end is never looked at.
-        lengths: (B,) real tokens of each row.
-        mask: (B, T) true where the loss counts the token.
-        blocks: (B, T) number of the packed example each token belongs to, or None if every row is one example.
+    The first token of a row never counts: nothing predicts it.
     """
-
-    tokens: Tensor
-    lengths: Tensor
-    mask: Tensor
-    blocks: Tensor | None = None
-
-    @property
-    def count(self) -> int:
-        """Tokens the loss counts. The first token of an example has no prediction and never counts."""
-        return int(self.mask.sum())
-
-    @property
-    def real_tokens(self) -> int:
-        """Tokens that are not padding."""
-        return int(self.lengths.sum())
-
-
-def pad(rows: Sequence[Row], fill: int = 0) -> Batch:
-    """Right-pad rows to the longest. The first token of each row is taken out of the loss: nothing predicts it."""
-    return _assemble([[row] for row in rows], fill, packed=False)
+    counted = [flag for row in rows for flag in (False, *row.mask[1:])]
+    packed = pack_sequences([row.ids for row in rows], device=device)
+    return packed, torch.tensor(counted, device=device).nonzero().squeeze(1)
 
 
 def pack(rows: Sequence[Row], length: int) -> list[list[Row]]:
@@ -73,50 +53,24 @@ def pack(rows: Sequence[Row], length: int) -> list[list[Row]]:
     return done + [group for _, group in open_groups]
 
 
-def pad_packed(groups: Sequence[Sequence[Row]], fill: int = 0) -> Batch:
-    """Lay each group of rows end to end in one row of the batch, with `blocks` telling the examples apart."""
-    return _assemble(groups, fill, packed=True)
-
-
-def _assemble(groups: Sequence[Sequence[Row]], fill: int, *, packed: bool) -> Batch:
-    lengths = [sum(len(row) for row in group) for group in groups]
-    width = max(lengths)
-    ids: list[list[int]] = []
-    masks: list[list[bool]] = []
-    blocks: list[list[int]] = []
-    for group, length in zip(groups, lengths, strict=True):
-        padding = width - length
-        ids.append([token for row in group for token in row.ids] + [fill] * padding)
-        masks.append([m for row in group for m in (False, *row.mask[1:])] + [False] * padding)
-        if packed:
-            # Padding is a block of its own, so that no real token could ever look at it.
-            numbers = [number for number, row in enumerate(group) for _ in row.ids]
-            blocks.append(numbers + [len(group)] * padding)
-    return Batch(
-        tokens=torch.tensor(ids, dtype=torch.long),
-        lengths=torch.tensor(lengths, dtype=torch.long),
-        mask=torch.tensor(masks, dtype=torch.bool),
-        blocks=torch.tensor(blocks, dtype=torch.long) if packed else None,
-    )
-
-
 def microbatches(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Split row numbers into groups of similar length whose padded size stays within `budget` tokens.
+    """Split row numbers into groups of similar length that hold at most `budget` tokens each.
 
     Args:
         lengths: Tokens of each row.
-        budget: Padded tokens (rows × longest row) a group may hold; a single longer row still forms a group.
+        budget: Tokens a group may hold; a single longer row still forms a group.
     """
     groups: list[list[int]] = []
-    current: list[int] = []
-    # Longest first: the first row of a group sets its width, and the largest batch runs first, so that a lack
-    # of memory shows at once and not an hour into training.
+    room = 0
+    # Longest first: a lack of memory shows at once and not an hour into training, and rows of like length
+    # leave little padding in the attention product.
     for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        if current and lengths[current[0]] * (len(current) + 1) > budget:
-            groups.append(current)
-            current = []
-        current.append(index)
-    return [*groups, current] if current else groups
+        if not groups or lengths[index] > room:
+            groups.append([])
+            room = budget
+        groups[-1].append(index)
+        room -= lengths[index]
+    return groups
 
 
 class Order:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor, nn
 
-from heedlm.models.forward import logits, token_scores
+from heedlm.models.forward import sequence_logps, sequence_scores, sequence_statistics
+from heedlm.models.packed import Packed, pack_sequences
 from heedlm.objectives.ppo import Ppo
-from heedlm.ops.logprobs import entropy, token_logps
 from heedlm.ops.types import Loss, Rollouts
 from heedlm.train.batching import microbatches
 from heedlm.train.learner import Term
@@ -52,22 +52,52 @@ class Experience:
             yield order[start : start + size]
 
 
-def forward_rows(rollouts: Rollouts, budget: int) -> Iterator[tuple[Tensor, Rollouts]]:
-    """Microbatches of rollouts of similar length, with the row numbers they came from."""
-    for rows in microbatches(rollouts.lengths.tolist(), budget):
-        index = torch.as_tensor(rows)
-        part = rollouts.select(index)
-        width = int(part.lengths.max())
-        yield (
-            index,
-            Rollouts(
-                tokens=part.tokens[:, :width],
-                prompt_lengths=part.prompt_lengths,
-                lengths=part.lengths,
-                logps=part.logps[:, :width],
-                ended=part.ended,
-            ),
-        )
+def pack_responses(tokens: Tensor, lengths: Tensor, mask: Tensor) -> tuple[Packed, Tensor]:
+    """Prompts and responses end to end, equal prompts once, and the index (M,) of each response token.
+
+    Args:
+        tokens: (B, T) right-padded rows.
+        lengths: (B,) real tokens of each.
+        mask: (B, T) True on response tokens, which stand together at the end of a row; (M,) follows its order.
+    """
+    ends = lengths.tolist()
+    # A row without a response still needs a token of its own.
+    starts = [min(start, end - 1) for start, end in zip(mask.long().argmax(1).tolist(), ends, strict=True)]
+    rows = tokens.tolist()
+    packed = pack_sequences(
+        [row[start:end] for row, start, end in zip(rows, starts, ends, strict=True)],
+        [row[:start] for row, start in zip(rows, starts, strict=True)],
+        tokens.device,
+    )
+    shift = torch.tensor([first - start for (first, _), start in zip(packed.sequences, starts, strict=True)])
+    row, column = mask.nonzero(as_tuple=True)
+    return packed, shift.to(tokens.device)[row] + column
+
+
+def row_groups(tokens: Tensor, lengths: Tensor, mask: Tensor, budget: int) -> list[list[int]]:
+    """Microbatches of row numbers: at most `budget` tokens each, rows with one prompt together."""
+    starts, ends, rows = mask.long().argmax(1).tolist(), lengths.tolist(), tokens.tolist()
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for i, (row, start) in enumerate(zip(rows, starts, strict=True)):
+        alike.setdefault(tuple(row[:start]), []).append(i)
+    units = list(alike.items())
+    work = [len(prompt) + sum(ends[i] - len(prompt) for i in places) for prompt, places in units]
+    return [[i for unit in chosen for i in units[unit][1]] for chosen in microbatches(work, budget)]
+
+
+def _spread(mask: Tensor, found: Tensor) -> Tensor:
+    """(B, T) with one number for each True cell of the mask, 0 elsewhere."""
+    return found.new_zeros(mask.shape).masked_scatter(mask, found)
+
+
+def _parts(rollouts: Rollouts, budget: int) -> Iterator[tuple[Tensor, Tensor, Packed, Tensor]]:
+    """Rows, response mask, packed sequences and targets of each microbatch, without padding that all share."""
+    everything = rollouts.response_mask
+    for rows in row_groups(rollouts.tokens, rollouts.lengths, everything, budget):
+        index = torch.as_tensor(rows, device=rollouts.tokens.device)
+        mask = everything[index]
+        packed, targets = pack_responses(rollouts.tokens[index], rollouts.lengths[index], mask)
+        yield index, mask, packed, targets
 
 
 @torch.no_grad()
@@ -78,18 +108,16 @@ def rollout_logps(model: nn.Module, rollouts: Rollouts, *, temperature: float, b
         model: A causal model.
         rollouts: Rows to look at.
         temperature: The one they were sampled at, so that the log-probs are those of the sampled distribution.
-        budget: Padded tokens a forward pass may hold.
+        budget: Tokens a forward pass may hold.
     """
     was_training = model.training
     model.eval()
-    logps, spread = torch.zeros_like(rollouts.logps), torch.zeros_like(rollouts.logps)
-    for index, part in forward_rows(rollouts, budget):
-        scores = logits(model, part.tokens)
-        width, mask = part.tokens.shape[1], part.response_mask
-        logps[index, :width] = torch.where(mask, token_logps(scores, part.tokens, temperature), 0.0).to(logps.dtype)
-        spread[index, :width] = torch.where(mask, entropy(scores, temperature), 0.0).to(logps.dtype)
+    logps, entropies = torch.zeros_like(rollouts.logps), torch.zeros_like(rollouts.logps)
+    for index, mask, packed, targets in _parts(rollouts, budget):
+        found, entropy = sequence_statistics(model, packed, targets, temperature)
+        logps[index], entropies[index] = _spread(mask, found).to(logps.dtype), _spread(mask, entropy).to(logps.dtype)
     model.train(was_training)
-    return logps, spread
+    return logps, entropies
 
 
 @torch.no_grad()
@@ -98,17 +126,27 @@ def rollout_values(critic: nn.Module, rollouts: Rollouts, *, budget: int) -> Ten
     was_training = critic.training
     critic.eval()
     values = torch.zeros_like(rollouts.logps)
-    for index, part in forward_rows(rollouts, budget):
-        found = predicting_values(critic, part.tokens)
-        values[index, : part.tokens.shape[1]] = torch.where(part.response_mask, found, 0.0).to(values.dtype)
+    for index, mask, packed, targets in _parts(rollouts, budget):
+        values[index] = _spread(mask, _values(critic, packed, targets)).to(values.dtype)
     critic.train(was_training)
     return values
 
 
-def predicting_values(critic: nn.Module, tokens: Tensor) -> Tensor:
-    """(B, T) values moved one place right: entry t is the value of the state before token t is chosen."""
-    scores = token_scores(critic, tokens)
-    return torch.cat([torch.zeros_like(scores[:, :1]), scores[:, :-1]], dim=1)
+@torch.no_grad()
+def rollout_scores(model: nn.Module, rollouts: Rollouts, *, budget: int) -> Tensor:
+    """(B,) score of a scalar model at the last token of each row, in reward units; dropout is off."""
+    was_training = model.training
+    model.eval()
+    scores = torch.zeros(len(rollouts), dtype=rollouts.logps.dtype, device=rollouts.tokens.device)
+    for index, _, packed, _ in _parts(rollouts, budget):
+        scores[index] = sequence_scores(model, packed, packed.last).to(scores.dtype)
+    model.train(was_training)
+    return scores
+
+
+def _values(critic: nn.Module, packed: Packed, targets: Tensor) -> Tensor:
+    """(M,) values of the states before each target is chosen."""
+    return sequence_scores(critic, packed, packed.before[targets])
 
 
 def policy_terms(
@@ -118,14 +156,15 @@ def policy_terms(
 
     def term(rows: list[int]) -> Term:
         part = batch.select(rows)
+        packed, targets = pack_responses(part.tokens, part.lengths, part.mask)
 
         def loss() -> Loss:
-            logps = token_logps(logits(policy, part.tokens), part.tokens, temperature)
+            logps = _spread(part.mask, sequence_logps(policy, packed, targets, temperature))
             return objective.policy(logps, part.logps, part.advantages, part.mask)
 
-        return Term(loss, int(part.mask.sum()), group="policy", label=label)
+        return Term(loss, len(targets), group="policy", label=label)
 
-    return [term(rows) for rows in microbatches(batch.lengths.tolist(), budget)]
+    return [term(rows) for rows in row_groups(batch.tokens, batch.lengths, batch.mask, budget)]
 
 
 def value_terms(
@@ -135,10 +174,12 @@ def value_terms(
 
     def term(rows: list[int]) -> Term:
         part = batch.select(rows)
+        packed, targets = pack_responses(part.tokens, part.lengths, part.mask)
 
         def loss() -> Loss:
-            return objective.value(predicting_values(critic, part.tokens), part.values, part.returns, part.mask)
+            values = _spread(part.mask, _values(critic, packed, targets))
+            return objective.value(values, part.values, part.returns, part.mask)
 
-        return Term(loss, int(part.mask.sum()), weight, group="value", label=label)
+        return Term(loss, len(targets), weight, group="value", label=label)
 
-    return [term(rows) for rows in microbatches(batch.lengths.tolist(), budget)]
+    return [term(rows) for rows in row_groups(batch.tokens, batch.lengths, batch.mask, budget)]

@@ -6,22 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from heedlm.models.forward import logits
+from heedlm.models.forward import sequence_logps, tensor_device
 from heedlm.objectives.sft import Sft
-from heedlm.ops.logprobs import token_logps
 from heedlm.ops.types import Loss
-from heedlm.train.batching import Batch, Order, Row, microbatches, pack, pad_packed
+from heedlm.train.batching import Order, Row, lay_out, microbatches, pack
 from heedlm.train.learner import Learner, Term
 from heedlm.train.loop import Best
 
 Group = list[Row]
-
-
-def example_logps(model: nn.Module, batch: Batch) -> Tensor:
-    """(B, T) log-probability (nats) of each token given those before it in its own example."""
-    return token_logps(logits(model, batch.tokens, blocks=batch.blocks), batch.tokens)
 
 
 def language_terms(
@@ -33,30 +27,31 @@ def language_terms(
     group: str = "train",
     label: str = "",
 ) -> list[Term]:
-    """Next-token losses over packed rows, one term per microbatch of at most `budget` padded tokens."""
-    objective = Sft()
+    """Next-token losses over groups of rows, one term per microbatch of at most `budget` tokens."""
+    objective, device = Sft(), tensor_device(model)
 
     def term(chosen: list[int]) -> Term:
-        batch = pad_packed([groups[i] for i in chosen])
+        batch, targets = lay_out([row for i in chosen for row in groups[i]], device)
 
         def loss() -> Loss:
-            return objective(example_logps(model, batch), batch.mask)
+            logps = sequence_logps(model, batch, targets)[None]
+            return objective(logps, torch.ones_like(logps, dtype=torch.bool))
 
-        return Term(loss, batch.count, weight, group, label)
+        return Term(loss, len(targets), weight, group, label)
 
     return [term(chosen) for chosen in microbatches([sum(map(len, g)) for g in groups], budget)]
 
 
 @torch.no_grad()
-def mean_nll(model: nn.Module, groups: Sequence[Group], *, budget: int = 8192) -> float:
+def mean_nll(model: nn.Module, groups: Sequence[Group], *, budget: int = 4096) -> float:
     """Mean negative log-likelihood (nats a counted token) over packed rows."""
     was_training = model.training
     model.eval()
     total, count = 0.0, 0
     for chosen in microbatches([sum(map(len, g)) for g in groups], budget):
-        batch = pad_packed([groups[i] for i in chosen])
-        total -= float(example_logps(model, batch)[batch.mask].double().sum())
-        count += batch.count
+        batch, targets = lay_out([row for i in chosen for row in groups[i]], tensor_device(model))
+        total -= float(sequence_logps(model, batch, targets).double().sum())
+        count += len(targets)
     model.train(was_training)
     return total / max(count, 1)
 
@@ -70,7 +65,7 @@ class LanguageTraining:
         held_out: Rows of the held-out loss; without any the last weights are kept.
         length: Tokens a packed row may hold.
         batch: Packed rows a step.
-        budget: Padded tokens a microbatch may hold.
+        budget: Tokens a microbatch may hold.
         seed: Seed of packing and order.
         also: More terms for a step, such as a pretraining mix.
     """
@@ -107,7 +102,7 @@ class LanguageTraining:
         """Held-out loss (nats a token)."""
         if not self.held_out:
             return {}
-        loss = mean_nll(self.learner.model, self.held_out, budget=max(self.budget, 8192))
+        loss = mean_nll(self.learner.model, self.held_out, budget=self.budget)
         self.best.offer(loss, index)
         return {"loss/held_out": loss}
 

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from heedlm.errors import BadInput
 from heedlm.models.chat import Chat
-from heedlm.models.forward import reward_scores
+from heedlm.models.forward import sequence_scores, tensor_device
+from heedlm.models.packed import Packed, pack_sequences
 from heedlm.objectives.bradley_terry import BradleyTerry, RankedBatch, Strength, ranked_batch
 from heedlm.ops.types import Loss
 from heedlm.records import Comparison, Rows
-from heedlm.train.batching import Order, Row, microbatches, pad
+from heedlm.train.batching import Order, Row, microbatches
 from heedlm.train.language import language_terms
 from heedlm.train.learner import Learner, Term
 from heedlm.train.loop import Best
@@ -34,8 +35,20 @@ class Ranking:
 
     @property
     def tokens(self) -> int:
-        """Real tokens of all rows."""
+        """Tokens of all rows, the prompt counted in each."""
         return sum(map(len, self.rows))
+
+    @property
+    def shared(self) -> int:
+        """Tokens that all rows begin with; less than any of them."""
+        ids = [row.ids for row in self.rows]
+        most = min(map(len, ids)) - 1
+        return next((i for i in range(most) if len({row[i] for row in ids}) > 1), most)
+
+    @property
+    def work(self) -> int:
+        """Tokens computed: what the rows share counts once."""
+        return self.tokens - (len(self.rows) - 1) * self.shared
 
 
 def rankings_of(chat: Chat, comparisons: Rows[Comparison], limit: int) -> tuple[Rows[Comparison], list[Ranking]]:
@@ -61,19 +74,29 @@ def rankings_of(chat: Chat, comparisons: Rows[Comparison], limit: int) -> tuple[
 
 
 @torch.no_grad()
-def ranking_scores(model: nn.Module, rankings: Sequence[Ranking], *, budget: int = 16384) -> list[list[float]]:
+def ranking_scores(model: nn.Module, rankings: Sequence[Ranking], *, budget: int = 4096) -> list[list[float]]:
     """Scores of every answer of every prompt, in reward units; dropout is off."""
     was_training = model.training
     model.eval()
-    rows = [row for ranking in rankings for row in ranking.rows]
-    flat: list[float] = [0.0] * len(rows)
-    for chosen in microbatches([len(row) for row in rows], budget):
-        batch = pad([rows[i] for i in chosen])
-        for place, score in zip(chosen, reward_scores(model, batch.tokens, batch.lengths).tolist(), strict=True):
-            flat[place] = score
+    found: list[list[float]] = [[] for _ in rankings]
+    for chosen in microbatches([ranking.work for ranking in rankings], budget):
+        batch = pack_rankings([rankings[i] for i in chosen], tensor_device(model))
+        scores = iter(sequence_scores(model, batch, batch.last).tolist())
+        for place in chosen:
+            found[place] = [next(scores) for _ in rankings[place].rows]
     model.train(was_training)
-    found = iter(flat)
-    return [[next(found) for _ in ranking.rows] for ranking in rankings]
+    return found
+
+
+def pack_rankings(rankings: Sequence[Ranking], device: torch.device | str = "cpu") -> Packed:
+    """All rows of all rankings end to end; what the answers of a prompt share is laid down once."""
+    rows = [row.ids for ranking in rankings for row in ranking.rows]
+    cuts = [ranking.shared for ranking in rankings for _ in ranking.rows]
+    return pack_sequences(
+        [ids[cut:] for ids, cut in zip(rows, cuts, strict=True)],
+        [ids[:cut] for ids, cut in zip(rows, cuts, strict=True)],
+        device,
+    )
 
 
 def pairwise_accuracy(scores: Sequence[Sequence[float]], rankings: Sequence[Ranking]) -> list[tuple[float, int]]:
@@ -99,7 +122,7 @@ class RankingTraining:
         held_out: Rows of the held-out loss and accuracy; without any the last weights are kept.
         objective: Loss over the scores.
         batch: Prompts a step.
-        budget: Padded tokens a microbatch may hold.
+        budget: Tokens a microbatch may hold.
         seed: Seed of the order.
         imitation: Weight of the next-token loss on the best answer (0: none).
         language_model: Head for that loss, sharing the learner's trunk; needed if imitation > 0.
@@ -150,26 +173,23 @@ class RankingTraining:
 
     def _terms(self, chosen: Sequence[Ranking], label: str) -> list[Term]:
         """Whole prompts stay together in a microbatch: every pair of a prompt meets in one pass."""
-        sizes = [max(map(len, ranking.rows)) * len(ranking.rows) for ranking in chosen]
+        model = self.learner.model
 
         def term(places: list[int]) -> Term:
             part = [chosen[i] for i in places]
-            batch = pad([row for ranking in part for row in ranking.rows])
+            batch = pack_rankings(part, tensor_device(model))
             ranked = self._ranked(part)
 
             def loss() -> Loss:
-                return self.objective(self._scores(batch.tokens, batch.lengths), ranked)
+                return self.objective(sequence_scores(model, batch, batch.last), ranked)
 
             return Term(loss, len(part), label=label)
 
-        return [term(places) for places in microbatches(sizes, self.budget)]
+        return [term(places) for places in microbatches([ranking.work for ranking in chosen], self.budget)]
 
     def _ranked(self, rankings: Sequence[Ranking]) -> RankedBatch:
         margins = [self.objective.margin_for(ranking.strength) for ranking in rankings]
         return ranked_batch([ranking.ranks for ranking in rankings], margins=margins if any(margins) else None)
-
-    def _scores(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        return reward_scores(self.learner.model, tokens, lengths)
 
     def _imitation_terms(self, chosen: Sequence[Ranking], label: str) -> list[Term]:
         if self.imitation == 0 or self.language_model is None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
 from heedlm.models import calibrate, calibration, context_limit, logits, new_reward, reward_scores, token_scores
-from heedlm.models.forward import block_positions, positions_of
+from heedlm.models.forward import positions_of
 
 Tiny = Callable[[str], PreTrainedModel]
 ALL = ["llama", "gpt2", "qwen2", "mistral", "bloom"]
@@ -50,35 +50,6 @@ def test_right_padded_rows_need_no_mask(tiny: Tiny, kind: str) -> None:
     tokens, mask = padded(rows(9, 4), "right", 0)
     with torch.no_grad():
         assert torch.equal(logits(model, tokens)[mask], logits(model, tokens, mask)[mask])
-
-
-@pytest.mark.parametrize("kind", ALL)
-def test_packed_examples_do_not_see_each_other(tiny: Tiny, kind: str) -> None:
-    model = tiny(kind)
-    parts = rows(9, 1, 12, 8)
-    packed = torch.cat([torch.cat(parts[:2], 1), torch.cat(parts[2:], 1)[:, :10]])
-    blocks = torch.tensor([[0] * 9 + [1], [5] * 10])
-    blocks[1, 8:] = 3
-    with torch.no_grad():
-        together = logits(model, packed, blocks=blocks)
-        for row, start, end in ((0, 0, 9), (0, 9, 10), (1, 0, 8), (1, 8, 10)):
-            alone = model(input_ids=packed[row : row + 1, start:end], use_cache=False).logits[0]
-            torch.testing.assert_close(together[row, start:end], alone, rtol=1e-9, atol=1e-9)
-
-
-def test_packing_and_separate_rows_have_the_same_gradient(tiny: Tiny) -> None:
-    parts = rows(6, 5)
-    gradients = []
-    for pack in (True, False):
-        model = tiny("gpt2")
-        if pack:
-            out = logits(model, torch.cat(parts, 1), blocks=torch.tensor([[0] * 6 + [1] * 5]))
-            out.log_softmax(-1)[..., 3].sum().backward()
-        else:
-            for part in parts:
-                logits(model, part).log_softmax(-1)[..., 3].sum().backward()
-        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
-    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
@@ -148,9 +119,3 @@ def test_positions_count_real_tokens(mask: list[list[bool]]) -> None:
     for row, positions in zip(mask, found.tolist(), strict=True):
         assert [p for p, real in zip(positions, row, strict=True) if real] == list(range(sum(row)))
         assert min(positions) >= 0
-
-
-@given(st.lists(st.integers(1, 4), min_size=1, max_size=6))
-def test_block_positions_restart(sizes: list[int]) -> None:
-    blocks = torch.tensor([[i for i, n in enumerate(sizes) for _ in range(n)]])
-    assert block_positions(blocks).tolist() == [[p for n in sizes for p in range(n)]]

@@ -13,7 +13,7 @@ from heedlm.records import Message
 from heedlm.records.splitting import split_by_prompt
 from heedlm.runs import Run
 from heedlm.stages import pretrain, sft
-from heedlm.train.batching import Row, pad_packed
+from heedlm.train.batching import Row, lay_out
 from heedlm.train.language import language_terms, mean_nll
 
 
@@ -42,26 +42,26 @@ def settings(material, **more):
 
 
 def test_the_loss_touches_assistant_tokens_and_their_ends_only():
-    """Gradient with respect to the logits: nothing where a user's token, a header or padding is predicted."""
+    """Gradient with respect to the last states: none where a user's token or a header is predicted."""
     model, chat = tiny.model(1), Chat(tiny.tokenizer())
     talk = [Message(**m) for m in tiny.talk("Where is Ann?", "At home.", "And Bob?", "In the red house.")]
     ids, mask = chat.conversation(talk)
     other = [Message(**m) for m in tiny.talk("Hi", "Hello")]
     groups = [[Row(ids, mask)], [Row(*chat.conversation(other))] * 2]
-    outputs = []
+    states = []
 
     def keep(module, args, out):
         if out.requires_grad:
             out.retain_grad()
-            outputs.append(out)
+            states.append(out)
 
-    model.lm_head.register_forward_hook(keep)
+    model.model.norm.register_forward_hook(keep)
     (term,) = language_terms(model, groups, budget=10_000)
     term.loss().values.sum().backward()
-    batch = pad_packed([groups[i] for i in sorted((0, 1), key=lambda i: -sum(map(len, groups[i])))])
-    moved = outputs[-1].grad.abs().sum(-1) > 0
-    assert torch.equal(moved[:, :-1], batch.mask[:, 1:])  # the logits at t predict token t + 1
-    assert not moved[:, -1].any()
+    order = sorted((0, 1), key=lambda i: -sum(map(len, groups[i])))
+    packed, targets = lay_out([row for i in order for row in groups[i]])
+    moved = (states[-1].grad[0].abs().sum(-1) > 0).nonzero().squeeze(1)
+    assert torch.equal(moved, packed.before[targets])  # the state before a token predicts it
     learned = [token for token, m in zip(ids, mask, strict=True) if m]
     assert learned == chat.response_ids("At home.") + chat.response_ids("In the red house.")
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heedlm.train.batching import Order, Row, microbatches, pack, pad, pad_packed
+from heedlm.train.batching import Order, Row, lay_out, microbatches, pack
 from heedlm.train.language import chunk, packed
 
 lengths_lists = st.lists(st.integers(1, 30), max_size=40)
@@ -51,39 +51,25 @@ def test_microbatches_are_a_partition_within_the_budget(lengths, budget):
     groups = microbatches(lengths, budget)
     assert sorted(i for group in groups for i in group) == list(range(len(lengths)))
     for group in groups:
-        padded = max(lengths[i] for i in group) * len(group)
-        assert padded <= budget or len(group) == 1
+        assert sum(lengths[i] for i in group) <= budget or len(group) == 1
     widest = [max(lengths[i] for i in group) for group in groups]
     assert widest == sorted(widest, reverse=True)  # a lack of memory shows in the first pass
 
 
-@given(lengths_lists.filter(bool), st.integers(10, 60))
-def test_a_padded_batch_holds_the_rows_and_their_masks(lengths, length):
+@given(lengths_lists.filter(bool))
+def test_rows_are_laid_end_to_end_and_lose_their_first_token_from_the_loss(lengths):
     rows = rows_of(lengths)
-    batch = pad(rows, fill=7)
-    assert batch.blocks is None
-    assert batch.lengths.tolist() == lengths
-    assert batch.count == sum(lengths) - len(rows)
-    assert batch.real_tokens == sum(lengths)
-    for i, row in enumerate(rows):
-        assert batch.tokens[i].tolist() == row.ids + [7] * (max(lengths) - len(row))
-        assert batch.mask[i].tolist() == [False] + [True] * (len(row) - 1) + [False] * (max(lengths) - len(row))
-    together = pad_packed(pack(rows, length))
-    assert together.count == batch.count  # packing brings no token into the loss and takes none out of it
-    assert together.real_tokens == batch.real_tokens
+    packed, targets = lay_out(rows)
+    assert packed.tokens.tolist() == [token for row in rows for token in row.ids]
+    assert packed.positions.tolist() == [place for length in lengths for place in range(length)]
+    assert packed.tokens[targets].tolist() == [token for row in rows for token in row.ids[1:]]
+    assert packed.tokens[packed.before[targets]].tolist() == [token for row in rows for token in row.ids[:-1]]
 
 
-def test_packed_examples_have_numbers_and_lose_their_first_token_from_the_loss():
+def test_a_mask_chooses_the_tokens_of_the_loss():
     rows = [Row([5, 6, 7], [True, False, True]), Row([8, 9], [True, True]), Row([4], [True])]
-    batch = pad_packed([rows[:2], rows[2:]], fill=3)
-    assert batch.tokens.tolist() == [[5, 6, 7, 8, 9], [4, 3, 3, 3, 3]]
-    assert batch.mask.tolist() == [[False, False, True, False, True], [False] * 5]
-    assert batch.lengths.tolist() == [5, 1]
-    assert batch.blocks is not None
-    numbers = batch.blocks.tolist()
-    assert numbers[0] == [0, 0, 0, 1, 1]
-    assert numbers[1][1:] == [numbers[1][1]] * 4
-    assert numbers[1][0] != numbers[1][1]  # padding is an example of its own
+    packed, targets = lay_out(rows)
+    assert packed.tokens[targets].tolist() == [7, 9]
 
 
 @given(st.integers(1, 30), st.integers(1, 12), st.integers(0, 2**70))

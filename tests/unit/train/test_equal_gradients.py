@@ -11,8 +11,16 @@ from heedlm.models.scalar import new_reward
 from heedlm.objectives import BradleyTerry, Ppo, Sft, ranked_batch
 from heedlm.ops.logprobs import token_logps
 from heedlm.ops.types import Rollouts
-from heedlm.train.batching import Row, pack, pad
-from heedlm.train.experience import Experience, policy_terms, predicting_values, rollout_logps, value_terms
+from heedlm.train.batching import Row, pack
+from heedlm.train.experience import (
+    Experience,
+    pack_responses,
+    policy_terms,
+    rollout_logps,
+    rollout_values,
+    row_groups,
+    value_terms,
+)
 from heedlm.train.language import language_terms, mean_nll
 from heedlm.train.learner import Learner, Term
 from heedlm.train.optim import Optim
@@ -29,7 +37,7 @@ def policy():
 
 @pytest.fixture(scope="module")
 def scalar(policy):
-    return new_reward(policy, seed=5)
+    return tiny.exact(new_reward(policy, seed=5))
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +80,13 @@ def left_padded(rows, width, fill=9):
     return tokens, mask
 
 
+def right_padded(rows, fill):
+    width = max(map(len, rows))
+    tokens = torch.tensor([row.ids + [fill] * (width - len(row)) for row in rows])
+    counted = torch.tensor([[False, *row.mask[1:]] + [False] * (width - len(row)) for row in rows])
+    return tokens, counted
+
+
 def row_by_row(model, rows):
     """The fine-tuning loss with no batch at all: Σ NLL of counted tokens ÷ their number."""
     total, count = torch.zeros((), dtype=torch.float64), 0
@@ -111,8 +126,8 @@ def test_fine_tuning_does_not_see_padding_on_either_side(policy, rows):
         return loss.values.sum() / loss.count
 
     def right(own):
-        batch = pad([Row(row.ids, row.mask) for row in rows], fill=17)
-        loss = Sft()(token_logps(logits(own, batch.tokens), batch.tokens), batch.mask)
+        filled, places = right_padded(rows, fill=17)
+        loss = Sft()(token_logps(logits(own, filled), filled), places)
         return loss.values.sum() / loss.count
 
     for way in (left, right):
@@ -223,20 +238,49 @@ def test_the_held_out_ranking_loss_is_that_of_training(scalar, rankings):
     assert training.best.step == 1
 
 
+@pytest.mark.parametrize("budget", [1, 60, 10_000])
+def test_a_prompt_computed_once_gives_what_each_row_alone_gives(scalar, budget):
+    """K answers of one prompt: the same scores, loss and gradient, from fewer tokens."""
+    generator = torch.Generator().manual_seed(9)
+
+    def some(length):
+        return torch.randint(3, 40, (length,), generator=generator).tolist()
+
+    shared = []
+    for prompt, answers in ((12, (5, 1, 9, 3)), (1, (4, 4)), (7, (6, 2, 8))):
+        start = some(prompt)
+        rows = [Row(start + some(length), [True] * (prompt + length)) for length in answers]
+        shared.append(Ranking(rows, list(range(1, len(rows) + 1))))
+    assert shared[0].work == 12 + 18
+    assert shared[0].tokens == 4 * 12 + 18
+    value, expected = gradient_of(scalar, lambda own: ranked_row_by_row(own, shared, OBJECTIVES[1]))
+    found, gradients = step(scalar, lambda own: ranking_terms(own, shared, OBJECTIVES[1], budget))
+    assert found["loss/train"] == pytest.approx(value, rel=1e-9)
+    same(gradients, expected)
+    for ranking, scores in zip(shared, ranking_scores(scalar, shared, budget=budget), strict=True):
+        for row, score in zip(ranking.rows, scores, strict=True):
+            assert score == pytest.approx(float(scalar_of(scalar, row)), rel=1e-9)
+
+
+def test_answers_that_are_equal_or_begin_alike_keep_a_token_of_their_own():
+    rows = [Row(ids, [True] * len(ids)) for ids in ([5, 6, 7], [5, 6, 7], [5, 6])]
+    assert Ranking(rows, [1, 2, 3]).shared == 1
+    assert Ranking(rows[:2], [1, 2]).shared == 2
+
+
 # ---------------------------------------------------------------- PPO
 
 
 @pytest.fixture(scope="module")
 def rollouts(rows):
     generator = torch.Generator().manual_seed(4)
-    batch = pad(rows, fill=11)
+    tokens, _ = right_padded(rows, fill=11)
     starts = torch.tensor([1 + int(torch.randint(0, length - 1, (1,), generator=generator)) for length in LENGTHS])
-    shape = batch.tokens.shape
     return Rollouts(
-        tokens=batch.tokens,
+        tokens=tokens,
         prompt_lengths=starts,
-        lengths=batch.lengths,
-        logps=torch.zeros(shape, dtype=torch.float64),
+        lengths=torch.tensor(LENGTHS),
+        logps=torch.zeros(tokens.shape, dtype=torch.float64),
         ended=torch.ones(len(rows), dtype=torch.bool),
     )
 
@@ -251,8 +295,7 @@ def experience(policy, scalar, rollouts):
         return torch.where(mask, size * torch.randn(mask.shape, generator=generator, dtype=torch.float64), 0.0)
 
     logps, _ = rollout_logps(policy, rollouts, temperature=0.7, budget=10_000)
-    with torch.no_grad():
-        values = torch.where(mask, predicting_values(scalar, rollouts.tokens), 0.0)
+    values = rollout_values(scalar, rollouts, budget=10_000)
     old = values + noise(0.2)
     return Experience(rollouts.tokens, rollouts.lengths, mask, logps + noise(0.3), old, noise(1.0), old + noise(1.0))
 
@@ -336,6 +379,29 @@ def test_ppo_does_not_see_left_padding(policy, rollouts, experience):
     found, gradients = gradient_of(policy, left)
     assert found == pytest.approx(value, rel=1e-9)
     same(gradients, expected)
+
+
+def test_answers_to_one_prompt_share_it_and_nothing_changes(policy, scalar, experience):
+    """Four rows with one prompt: the policy's and the critic's gradients are those of single rows."""
+    tokens, mask = experience.tokens.clone(), torch.zeros_like(experience.mask)
+    lengths = torch.tensor([12, 9, 20, 7, 11, 11, 5, 20])
+    tokens[:4, :6] = tokens[7, :6]
+    for i, length in enumerate(lengths.tolist()):
+        mask[i, min(6, length - 2) : length] = True
+    alike = Experience(
+        tokens, lengths, mask, *(getattr(experience, n) for n in ("logps", "values", "advantages", "returns"))
+    )
+    assert sorted(map(len, row_groups(tokens, lengths, mask, 45)))[-1] >= 4
+    packed, _ = pack_responses(tokens, lengths, mask)
+    assert len(packed) == int(lengths.sum()) - 3 * 6  # rows 0, 1, 2 and 7
+    for model, what, terms in (
+        (policy, "policy", lambda own: policy_terms(own, alike, Ppo(), temperature=0.7, budget=45, label="m")),
+        (scalar, "value", lambda own: value_terms(own, alike, Ppo(), weight=1.0, budget=45, label="m")),
+    ):
+        value, expected = gradient_of(model, lambda own, what=what: ppo_row_by_row(own, alike, Ppo(), what))
+        found, gradients = step(model, terms)
+        assert found[f"loss/{what}"] == pytest.approx(value, rel=1e-9)
+        same(gradients, expected)
 
 
 def test_minibatches_of_a_buffer_are_rows_of_it(experience):

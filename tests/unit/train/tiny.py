@@ -47,7 +47,18 @@ def model(
         torch.manual_seed(seed)
         made = LlamaForCausalLM(shape)
     made.set_attn_implementation("sdpa")
-    return made.to(dtype).eval()
+    return exact(made) if dtype == torch.float64 else made.to(dtype).eval()
+
+
+def exact(model: PreTrainedModel) -> PreTrainedModel:
+    """The model in float64 throughout: transformers' RMS norms compute in float32, whatever they are given."""
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if type(child).__name__.endswith("RMSNorm"):
+                norm = torch.nn.RMSNorm(child.weight.shape[0], eps=child.variance_epsilon)
+                norm.weight = child.weight
+                setattr(module, name, norm)
+    return model.double().eval()
 
 
 def folder(path: Path, seed: int = 0, **options: Any) -> Path:

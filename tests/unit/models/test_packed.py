@@ -1,0 +1,194 @@
+"""Sequences laid end to end: what a model computes is what it computes for each alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.unit.train.tiny import exact
+from transformers import PreTrainedModel
+
+from heedlm.models import logits, new_reward, token_scores
+from heedlm.models.forward import (
+    compute_in,
+    hidden_states,
+    output_head,
+    packs,
+    sequence_logps,
+    sequence_scores,
+    sequence_statistics,
+)
+from heedlm.models.packed import pack_sequences, packed_length
+from heedlm.ops.logprobs import entropy, token_logps
+
+Tiny = Callable[[str], PreTrainedModel]
+ALL = ["llama", "gpt2", "qwen2", "mistral", "bloom"]
+PACKING = ALL[:-1]
+SEQUENCES = [[7, 8, 9], [3], [4, 4, 9, 1, 2, 6, 8, 30], [11, 12], [5, 6], [40], [21, 22, 23, 24, 25, 26, 27, 28, 29]]
+PREFIXES = [[1, 2, 3, 4, 5, 6, 7, 8], [1, 2, 3, 4, 5, 6, 7, 8], [], [9], [1, 2, 3, 4, 5, 6, 7, 8], [9], [30, 31]]
+
+
+def alone(run: Callable[[torch.Tensor], torch.Tensor]) -> list[torch.Tensor]:
+    """Of each sequence by itself: what `run` gives at the tokens that are its own."""
+    whole = [[*prefix, *own] for prefix, own in zip(PREFIXES, SEQUENCES, strict=True)]
+    return [run(torch.tensor([ids]))[0][-len(own) :] for ids, own in zip(whole, SEQUENCES, strict=True)]
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_each_sequence_is_as_if_alone(tiny: Tiny, kind: str) -> None:
+    model = exact(tiny(kind))
+    packed = pack_sequences(SEQUENCES, PREFIXES)
+    assert packs(model) == (kind in PACKING)
+    with torch.no_grad():
+        found = hidden_states(model, packed)[packed.own]
+        expected = torch.cat(alone(lambda ids: model.base_model(input_ids=ids, use_cache=False).last_hidden_state))
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_log_probs_and_entropies_are_those_of_the_plain_path(tiny: Tiny, kind: str, temperature: float) -> None:
+    model = exact(tiny(kind))
+    packed = pack_sequences(SEQUENCES, PREFIXES)
+    targets = packed.own[packed.before[packed.own] != packed.own]  # not the first of the sequence without a prefix
+    assert len(targets) == sum(map(len, SEQUENCES)) - 1
+
+    def plain(measure: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        parts = alone(lambda ids: measure(logits(model, ids), ids))
+        return torch.cat([part[1:] if not prefix else part for part, prefix in zip(parts, PREFIXES, strict=True)])
+
+    def gradient(loss: torch.Tensor) -> torch.Tensor:
+        model.zero_grad()
+        loss.backward()
+        return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+    weights = torch.linspace(-1, 2, len(targets), dtype=torch.float64)
+    found = sequence_logps(model, packed, targets, temperature)
+    expected = plain(lambda out, ids: token_logps(out, ids, temperature))
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+    # BLOOM's own softmax is in float32, whatever the weights are.
+    close = 1e-9 if kind in PACKING else 1e-5
+    torch.testing.assert_close(gradient(found @ weights), gradient(expected @ weights), rtol=close, atol=close)
+    logps, spread = sequence_statistics(model, packed, targets, temperature)
+    torch.testing.assert_close(logps, expected.detach(), rtol=1e-9, atol=1e-12)
+    with torch.no_grad():
+        torch.testing.assert_close(spread, plain(lambda out, _: entropy(out, temperature)), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "mistral"])
+def test_scores_are_those_of_the_plain_path(tiny: Tiny, kind: str) -> None:
+    reward = exact(new_reward(tiny(kind), seed=3))
+    packed = pack_sequences(SEQUENCES, PREFIXES)
+    with torch.no_grad():
+        parts = alone(lambda ids: token_scores(reward, ids))
+        found = sequence_scores(reward, packed, packed.last)
+    torch.testing.assert_close(found, torch.stack([part[-1] for part in parts]), rtol=1e-9, atol=1e-12)
+
+
+ids = st.lists(st.integers(0, 5), max_size=4)
+
+
+@given(st.lists(st.tuples(ids, ids.filter(bool)), min_size=1, max_size=8))
+def test_every_token_keeps_its_place_and_its_predecessor(pairs: list[tuple[list[int], list[int]]]) -> None:
+    prefixes, sequences = [p for p, _ in pairs], [s for _, s in pairs]
+    packed = pack_sequences(sequences, prefixes)
+    assert len(packed) == packed_length(sequences, prefixes) == len(packed.positions)
+    for prefix, own, (first, length) in zip(prefixes, sequences, packed.sequences, strict=True):
+        whole = [*prefix, *own]
+        assert packed.tokens[first : first + length].tolist() == own
+        back, place = [], first + length - 1
+        while True:  # walk back from the last token to the sequence's first
+            back.append((int(packed.tokens[place]), int(packed.positions[place])))
+            if int(packed.before[place]) == place:
+                break
+            place = int(packed.before[place])
+        assert back[::-1] == list(zip(whole, range(len(whole)), strict=True))
+    rows, places = packed.rows
+    assert torch.equal(rows[places[:, 0], places[:, 1]], packed.tokens)
+    assert torch.equal(places[:, 1], packed.positions)
+
+
+def test_a_prefix_is_laid_down_once_and_only_where_it_is_shared() -> None:
+    packed = pack_sequences([[1], [2], [3]], [[7, 8], [7, 8], [9]])
+    assert packed.tokens.tolist() == [7, 8, 9, 3, 1, 2]
+    assert packed.own.tolist() == [4, 5, 3]
+    assert packed.before.tolist() == [0, 0, 2, 2, 1, 1]
+    with pytest.raises(ValueError, match="at least one token of its own"):
+        pack_sequences([[1], []], [[5], [5]])
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 2**31), st.integers(1, 12))
+def test_any_mixture_of_lengths_packs(tiny: Tiny, seed: int, count: int) -> None:
+    model = _gpt2(tiny)
+    generator = torch.Generator().manual_seed(seed)
+
+    def some(least: int) -> list[int]:
+        length = int(torch.randint(least, 14, (1,), generator=generator))
+        return torch.randint(0, 50, (length,), generator=generator).tolist()
+
+    pool = [some(0), some(1)]
+    prefixes = [pool[int(torch.randint(0, 2, (1,), generator=generator))] for _ in range(count)]
+    packed = pack_sequences([some(1) for _ in range(count)], prefixes)
+    rows, places = packed.rows
+    with torch.no_grad():
+        plain = model.base_model(input_ids=rows, use_cache=False).last_hidden_state[places[:, 0], places[:, 1]]
+        torch.testing.assert_close(hidden_states(model, packed), plain, rtol=1e-9, atol=1e-9)
+
+
+_MADE: list[PreTrainedModel] = []
+
+
+def _gpt2(tiny: Tiny) -> PreTrainedModel:
+    if not _MADE:
+        _MADE.append(tiny("gpt2"))
+    return _MADE[0]
+
+
+def test_a_model_that_scales_its_logits_takes_the_plain_path(tiny: Tiny) -> None:
+    model = tiny("llama")
+    plain_forward = model.forward
+
+    def scaled(*args: object, **kwargs: object) -> object:
+        out = plain_forward(*args, **kwargs)
+        out.logits = out.logits * 0.5
+        return out
+
+    model.forward = scaled  # type: ignore[method-assign]
+    assert output_head(model) is None
+    packed = pack_sequences([[5, 6, 7, 8]])
+    targets = torch.tensor([1, 2, 3])
+    with torch.no_grad():
+        expected = token_logps(logits(model, packed.tokens[None]), packed.tokens[None])[0, 1:]
+        torch.testing.assert_close(sequence_logps(model, packed, targets), expected, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(sequence_statistics(model, packed, targets)[0], expected, rtol=1e-9, atol=1e-12)
+
+
+def test_checkpointed_activations_give_the_same_gradient(tiny: Tiny) -> None:
+    packed = pack_sequences(SEQUENCES, PREFIXES)
+    gradients = []
+    for checkpointing in (False, True):
+        model = exact(tiny("llama")).train()
+        if checkpointing:
+            model.activation_checkpointing_enable()
+        sequence_logps(model, packed, packed.own[1:4]).sum().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-12, atol=1e-14)
+
+
+def test_computing_in_bfloat16_keeps_weights_and_losses_wide(tiny: Tiny) -> None:
+    model = tiny("llama").float()
+    packed = pack_sequences(SEQUENCES, PREFIXES)
+    wide = sequence_logps(model, packed, packed.own[1:4])
+    compute_in(model, torch.bfloat16)
+    assert packs(model)
+    narrow = sequence_logps(model, packed, packed.own[1:4])
+    assert narrow.dtype == torch.float32
+    assert 0 < float((narrow - wide).detach().abs().max()) < 0.5
+    narrow.sum().backward()
+    assert {p.grad.dtype for p in model.parameters() if p.grad is not None} == {torch.float32}
+    compute_in(model, None)
+    assert torch.equal(sequence_logps(model, packed, packed.own[1:4]), wide)
