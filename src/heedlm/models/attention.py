@@ -15,6 +15,7 @@ from transformers.masking_utils import sdpa_mask
 from heedlm.models.packed import Branches, Packed, Table
 
 NAME = "heed"  # of this function among those of transformers
+_SHORT = 256  # keys up to which attention in bfloat16 keeps its weights
 
 
 def packed_attention(
@@ -40,8 +41,10 @@ def packed_attention(
     odd = [name for name in ("softcap", "s_aux", "position_bias") if options.get(name) is not None]
     if odd or query.shape[0] != 1:
         raise ValueError(f"packed attention does not know {', '.join(odd) or 'batches of packed rows'}")
+    kind = query.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else query.dtype
     # (1, H, N, D) → (N, H, D)
-    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    q, k, v = (x[0].transpose(0, 1).to(dtype) for x in (query, key, value))
     split, roots, branches = packed.root_tokens, packed.roots, packed.branches
     first, *reused = (_rows(x[:split], roots) for x in (q, k, v))
     mask = _root_mask(roots.index.shape[1], window, query.device)
@@ -54,18 +57,55 @@ def packed_attention(
         torch.cat([root[: branches.shared, : branches.longest].index_select(0, branches.parents), branch], dim=1)
         for root, branch in zip(reused, keyed, strict=True)
     )
-    lower = _flat(_attend(own, keys, values, _branch_mask(branches, window, query), scale, dropout), table)
+    lower = _flat(_attend(own, keys, values, _branch_mask(branches, window, q), scale, dropout), table)
     return torch.cat([upper, lower])[None], None
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None, dropout: float) -> Tensor:
-    """Attention of padded rows (S, T, H, D); keys and values may have fewer heads."""
+    """Attention of padded rows (S, T, H, D); keys and values may have fewer heads. No mask means causal."""
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
     groups = q.shape[1] // k.shape[1]
     if groups > 1:
         k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
-    out = scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, dropout_p=dropout)
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16 and k.shape[2] <= _SHORT and not dropout:
+        out: Tensor = _ShortRows.apply(  # type: ignore[no-untyped-call]
+            q, k, v, _causal(q) if mask is None else mask, q.shape[-1] ** -0.5 if scale is None else scale
+        )
+    else:
+        out = scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, dropout_p=dropout
+        )
     return out.transpose(1, 2)
+
+
+def _causal(q: Tensor) -> Tensor:
+    """(T, T) additive mask."""
+    return torch.full((q.shape[2], q.shape[2]), -torch.inf, dtype=q.dtype, device=q.device).triu(1)
+
+
+class _ShortRows(torch.autograd.Function):
+    """Attention as two batched products, the weights kept for the gradient.
+
+    For rows of up to a few hundred tokens in bfloat16 on a processor this takes a fraction of the time of the
+    flash kernel, whose backward pass there is several times slower than in float32. Softmax is in float32.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float) -> Tensor:
+        weights = (q @ k.transpose(-1, -2)).float().mul_(scale).add_(mask).softmax(-1).to(q.dtype)
+        ctx.save_for_backward(q, k, v, weights)
+        ctx.scale = scale
+        return weights @ v
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        q, k, v, weights = ctx.saved_tensors
+        wide = weights.float()
+        scores = (grad @ v.transpose(-1, -2)).float().mul_(wide)
+        scores -= wide.mul_(scores.sum(-1, keepdim=True))
+        scores = scores.mul_(ctx.scale).to(q.dtype)
+        return scores @ k, scores.transpose(-1, -2) @ q, weights.transpose(-1, -2) @ grad, None, None
 
 
 def _root_mask(width: int, window: int | None, device: torch.device) -> Tensor | None:

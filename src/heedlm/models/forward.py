@@ -32,8 +32,9 @@ def hidden_states(model: nn.Module, packed: Packed) -> Float[Tensor, "N D"]:
     given padded rows instead.
     """
     held: Any = model
+    able = packs(model)  # tried in the weights' own precision, so before the context
     with computing(model):
-        if packs(model):
+        if able:
             # The 4-dimensional mask stops transformers from making one of its own; it is not looked at.
             states = held.base_model(
                 input_ids=packed.tokens[None],

@@ -12,6 +12,7 @@ from tests.unit.train.tiny import exact
 from transformers import PreTrainedModel
 
 from heedlm.models import logits, new_reward, token_scores
+from heedlm.models.attention import _ShortRows
 from heedlm.models.forward import (
     compute_in,
     hidden_states,
@@ -192,3 +193,30 @@ def test_computing_in_bfloat16_keeps_weights_and_losses_wide(tiny: Tiny) -> None
     assert {p.grad.dtype for p in model.parameters() if p.grad is not None} == {torch.float32}
     compute_in(model, None)
     assert torch.equal(sequence_logps(model, packed, packed.own[1:4]), wide)
+    fresh = tiny("llama").float()
+    compute_in(fresh, torch.bfloat16)
+    with torch.no_grad():
+        assert torch.equal(sequence_logps(fresh, packed, packed.own[1:4]), narrow)
+    assert packs(fresh)  # bfloat16's rounding is not taken for an inability to pack
+
+
+@pytest.mark.parametrize("window", [None, 4])
+def test_short_rows_in_bfloat16_are_attention_up_to_rounding(window: int | None) -> None:
+    """The kernel that bfloat16 takes, run in float64, against torch's own."""
+    generator = torch.Generator().manual_seed(5)
+    parts = [torch.randn((3, 2, 9, 8), generator=generator, dtype=torch.float64).requires_grad_() for _ in range(3)]
+    steps = torch.arange(9)
+    seen = steps[:, None] >= steps[None, :]
+    if window is not None:
+        seen = seen & (steps[:, None] - steps[None, :] < window)
+    mask = torch.zeros(9, 9, dtype=torch.float64).masked_fill(~seen, -torch.inf)
+    weights = torch.randn((3, 2, 9, 8), generator=generator, dtype=torch.float64)
+    results = []
+    for run in (
+        lambda q, k, v: _ShortRows.apply(q, k, v, mask, 0.3),
+        lambda q, k, v: torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=0.3),
+    ):
+        out = run(*parts)
+        results.append((out, *torch.autograd.grad((out * weights).sum(), parts)))
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)  # its softmax is in float32
