@@ -41,9 +41,10 @@ OBJECTIVES = (
     seams.SingleObjective,
     seams.RolloutObjective,
 )
+ROLLOUT_SUPPORT = frozenset("answering cache decoding network rows sampling slots weights".split())
 SEAMS = [
     Seam("objectives", "Objective", OBJECTIVES),
-    Seam("rollout", "Engine", (seams.Engine,), frozenset({"answering", "cache", "sampling"})),
+    Seam("rollout", "Engine", (seams.Engine,), ROLLOUT_SUPPORT),
     Seam("rewards", "RewardSource", (seams.RewardSource,), frozenset({"types", "shaping"})),
     Seam("judges", "Judge", (seams.Judge,), frozenset({"orders"})),
 ]

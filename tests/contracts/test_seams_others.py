@@ -158,6 +158,7 @@ def test_in_both_orders_no_side_is_favoured(name, home):
 # ---------------------------------------------------------------- engines
 
 ENGINES = {
+    "native": lambda home: {},
     "transformers": lambda home: {},
     "scripted": lambda home: {"answers": ("yes", "Ann is in the mill, and Bo is not.")},
 }

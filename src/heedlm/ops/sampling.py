@@ -9,6 +9,9 @@ from heedlm.errors import NotFinite
 from heedlm.ops.masked import widen
 from heedlm.ops.shapes import Float, Int
 
+# Vocabularies up to `_SHORT` are searched at once, longer ones in blocks.
+_SHORT, _BLOCK = 128, 64
+
 
 def warp(
     logits: Float[Tensor, "*B V"], temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0
@@ -66,19 +69,65 @@ def draw(
         NotFinite: A row's logits contain NaN or +inf, or are all -inf.
         ValueError: As `warp`, and for a negative temperature.
     """
-    if not bool(logits.amax(-1).isfinite().all()):
+    tokens, logps = pick(logits, uniform, temperature, top_k, top_p)
+    if not bool(logps.isfinite().all()):
         raise NotFinite("the model's logits are NaN or infinite, so no token can be sampled from them")
+    return tokens, logps
+
+
+def pick(
+    logits: Float[Tensor, "B V"],
+    uniform: Float[Tensor, "B"],
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+) -> tuple[Int[Tensor, "B"], Float[Tensor, "B"]]:
+    """`draw` without its check, for loops that look at the outcome anyway.
+
+    Where a row's logits are broken (NaN, +inf, all -inf), its log-probability is NaN and its token, though in
+    range, means nothing.
+    """
     if temperature == 0:
-        greedy = logits.argmax(-1)
-        return greedy, torch.zeros_like(greedy, dtype=widen(logits[:0]).dtype)
-    logps = warp(logits, temperature, top_k, top_p).log_softmax(-1)
-    # float64, because the rounding of a float32 cumulative sum over a large vocabulary would favour tokens.
-    cumulative = logps.exp().cumsum(-1, dtype=torch.float64)
-    total = cumulative[:, -1:]
-    # Strictly under the total, so that nothing falls on an excluded token at the end.
-    point = torch.minimum(uniform.double()[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
-    tokens = torch.searchsorted(cumulative, point, right=True)
-    return tokens.squeeze(-1), logps.gather(-1, tokens).squeeze(-1)
+        best, tokens = widen(logits).max(-1)
+        return tokens, best - best  # 0, and NaN where the best is infinite
+    plain = temperature == 1 and top_k == 0 and top_p == 1
+    probs = (widen(logits) if plain else warp(logits, temperature, top_k, top_p)).softmax(-1)
+    tokens = _find(probs, uniform.double()[:, None])
+    return tokens.squeeze(-1), probs.gather(-1, tokens).squeeze(-1).log()
+
+
+def _find(probs: Float[Tensor, "B V"], uniform: Float[Tensor, "B 1"]) -> Int[Tensor, "B 1"]:
+    """Where each number falls in the cumulative distribution.
+
+    First among the sums of blocks, then within one block, which spares the cumulative sum over the whole
+    vocabulary. Either is summed in float64, because the rounding of a long float32 sum would favour tokens.
+    """
+    B, V = probs.shape
+    if V <= _SHORT:
+        return _fall(probs, uniform)[0]
+    size = _BLOCK
+    even = V - V % size
+    masses = probs[:, :even].view(B, -1, size).sum(-1)
+    if even < V:
+        masses = torch.cat((masses, probs[:, even:].sum(-1, keepdim=True)), dim=1)
+    block, inside = _fall(masses, uniform)
+    index = block * size + torch.arange(size, device=probs.device)
+    members = probs.gather(1, index.clamp(max=V - 1))
+    if even < V:
+        members = members.masked_fill(index >= V, 0.0)
+    return (block * size + _fall(members, inside)[0]).clamp(max=V - 1)
+
+
+def _fall(masses: Float[Tensor, "B N"], uniform: Float[Tensor, "B 1"]) -> tuple[Tensor, Tensor]:
+    """The entry on whose stretch of the whole each number falls (B, 1), and how far along that stretch (B, 1)."""
+    ends = masses.cumsum(-1, dtype=torch.float64)
+    total = ends[:, -1:]
+    # Strictly under the total, so that nothing falls on an excluded entry at the end.
+    point = torch.minimum(uniform * total, torch.nextafter(total, torch.zeros_like(total)))
+    entry = torch.searchsorted(ends, point, right=True).clamp(max=masses.shape[1] - 1)
+    mass = masses.gather(1, entry).double()
+    along = (point - (ends.gather(1, entry) - mass)) / mass
+    return entry, along.clamp(min=0.0)
 
 
 def sample(

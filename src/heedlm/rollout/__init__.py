@@ -4,10 +4,11 @@ from typing import Annotated
 
 from pydantic import Field
 
+from heedlm.rollout.native import Native
 from heedlm.rollout.sampling import Sampling
 from heedlm.rollout.scripted import Scripted
 from heedlm.rollout.transformers import Transformers
 
-Engine = Annotated[Transformers | Scripted, Field(discriminator="name")]
+Engine = Annotated[Native | Transformers | Scripted, Field(discriminator="name")]
 
-__all__ = ["Engine", "Sampling", "Scripted", "Transformers"]
+__all__ = ["Engine", "Native", "Sampling", "Scripted", "Transformers"]

@@ -12,12 +12,12 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heedlm.config import Config
-from heedlm.errors import BadInput
 from heedlm.models.chat import stop_ids
-from heedlm.models.forward import context_limit, positions_of, takes, tensor_device
+from heedlm.models.forward import positions_of, takes, tensor_device
 from heedlm.ops.sampling import draw
 from heedlm.ops.types import Rollouts
 from heedlm.rollout.cache import decode_cache
+from heedlm.rollout.rows import by_length, rooms, uniforms
 from heedlm.rollout.sampling import Sampling
 
 # Finished rows leave the batch once they are this share of it: leaving copies the cache of those that stay.
@@ -67,10 +67,9 @@ class TransformersEngine:
             BadInput: A prompt is empty or leaves no room for an answer.
             NotFinite: The model's logits are NaN or infinite.
         """
-        rooms = self._rooms(prompts, sampling.max_new_tokens)
-        generator = torch.Generator().manual_seed(seed)
-        noise = torch.rand((len(prompts), sampling.max_new_tokens), generator=generator, dtype=torch.float64)
-        order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), tuple(prompts[i]), i))
+        room = rooms(self.model, prompts, sampling.max_new_tokens)
+        noise = uniforms(len(prompts), sampling.max_new_tokens, seed)
+        order = by_length(prompts)
         chunks = [order[i : i + self.max_batch] for i in range(0, len(order), self.max_batch)]
         training = self.model.training
         self.model.train(False)
@@ -78,26 +77,13 @@ class TransformersEngine:
             with torch.inference_mode():
                 parts = [
                     _Decoding(self.model, self.stop, sampling).run(
-                        [prompts[i] for i in rows], [rooms[i] for i in rows], noise[rows].to(self.stop.device)
+                        [prompts[i] for i in rows], [room[i] for i in rows], noise[rows].to(self.stop.device)
                     )
                     for rows in chunks
                 ]
         finally:
             self.model.train(training)
         return _assemble(prompts, chunks, parts)
-
-    def _rooms(self, prompts: Sequence[Sequence[int]], most: int) -> list[int]:
-        """How many tokens each answer may have."""
-        limit = context_limit(self.model)
-        for i, prompt in enumerate(prompts, start=1):
-            if not prompt:
-                raise BadInput(f"prompt {i} of {len(prompts)} has no tokens: give it at least one")
-            if limit is not None and len(prompt) >= limit:
-                raise BadInput(
-                    f"prompt {i} of {len(prompts)} has {len(prompt)} tokens and leaves no room for an answer"
-                    f" in the model's context of {limit}: shorten it"
-                )
-        return [most if limit is None else min(most, limit - len(prompt)) for prompt in prompts]
 
 
 @dataclass

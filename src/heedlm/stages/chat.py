@@ -17,7 +17,7 @@ from heedlm.models.chat import Chat
 from heedlm.models.forward import context_limit
 from heedlm.models.load import load_with_tokenizer
 from heedlm.records import Message, Prompt
-from heedlm.rollout import Engine, Sampling, Transformers
+from heedlm.rollout import Engine, Native, Sampling
 from heedlm.rollout.answering import answer
 from heedlm.runs import Input, Run
 from heedlm.train.loop import use_threads
@@ -33,7 +33,7 @@ class Config(StageConfig):
     model: str = Field(description="model to talk to: a run or a Hugging Face folder")
     system: str | None = Field(None, description="instruction that stands before the conversation")
     sampling: Sampling = Field(Sampling(temperature=0.7, max_new_tokens=128), description="how answers are sampled")
-    engine: Engine = Field(Transformers(), description="what generates")
+    engine: Engine = Field(Native(), description="what generates")
 
 
 def run(config: Config, resume: Path | None = None) -> Run:

@@ -36,7 +36,7 @@ from heedlm.progress import progress
 from heedlm.records import Comparison, Prompt, read
 from heedlm.rewards import EndsWell, Episodes, GoldReward, Learned, NearLength, Pattern, source_from_text
 from heedlm.rewards.learned import LearnedReward
-from heedlm.rollout import Engine, Sampling, Transformers
+from heedlm.rollout import Engine, Native, Sampling
 from heedlm.rollout.answering import answer, fitting
 from heedlm.runs import Input, Run
 from heedlm.seams import Judge, Scorer
@@ -72,7 +72,7 @@ class Config(StageConfig):
     sampling: Sampling = Field(
         Sampling(max_new_tokens=64), description="length; the temperature is set by each setting"
     )
-    engine: Engine = Field(Transformers(), description="what generates")
+    engine: Engine = Field(Native(), description="what generates")
     budget: PositiveInt = Field(4096, description="tokens a forward pass may hold")
     max_bad_rows: float = Field(0.01, ge=0, le=1, description="share of bad rows that is put aside before giving up")
 

@@ -42,7 +42,7 @@ from heedlm.records import Demonstration, Document, Prompt, Rows, read
 from heedlm.rewards import Episodes, GoldReward, Learned, RewardSource
 from heedlm.rewards.learned import LearnedReward
 from heedlm.rewards.shaping import Shaper, Shaping, token_rewards
-from heedlm.rollout import Engine, Sampling, Transformers
+from heedlm.rollout import Engine, Native, Sampling
 from heedlm.rollout.answering import answer, fitting
 from heedlm.runs import Input, Run
 from heedlm.train.batching import Order, Row
@@ -117,7 +117,7 @@ class Config(StageConfig):
     sampling: Sampling = Field(
         Sampling(max_new_tokens=48), description="how rollouts are sampled; only temperature bends"
     )
-    engine: Engine = Field(Transformers(), description="what generates")
+    engine: Engine = Field(Native(), description="what generates")
     optim: Optim = Field(Optim(lr=3e-4, schedule="constant", warmup=0.0), description="optimiser of the policy")
     budget: PositiveInt = Field(4096, description="tokens a forward and backward pass may hold")
     watch: PositiveInt = Field(128, description="held-out prompts answered at each evaluation")

@@ -12,7 +12,7 @@ from heedlm.models.chat import Chat
 from heedlm.models.load import load_with_tokenizer
 from heedlm.progress import progress
 from heedlm.records import Answer, Answers, Prompt, read, write
-from heedlm.rollout import Engine, Sampling, Transformers
+from heedlm.rollout import Engine, Native, Sampling
 from heedlm.rollout.answering import answer, fitting
 from heedlm.runs import Input, Run
 from heedlm.train.loop import use_threads
@@ -29,7 +29,7 @@ class Config(StageConfig):
     answers: int = Field(4, ge=1, le=9, description="answers for each prompt (K)")
     batch: PositiveInt = Field(64, description="prompts sampled at once")
     sampling: Sampling = Field(Sampling(), description="temperature and length")
-    engine: Engine = Field(Transformers(), description="what generates")
+    engine: Engine = Field(Native(), description="what generates")
     max_bad_rows: float = Field(0.01, ge=0, le=1, description="share of bad rows that is put aside before giving up")
 
 
