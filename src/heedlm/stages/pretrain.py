@@ -11,6 +11,7 @@ from heedlm import runs
 from heedlm.config import StageConfig
 from heedlm.models import sizes
 from heedlm.models.chat import Chat
+from heedlm.models.compute import Compute
 from heedlm.models.forward import context_limit
 from heedlm.models.load import load_with_tokenizer, parameters, save_model
 from heedlm.models.tokenizer import load_tokenizer, train_tokenizer
@@ -38,6 +39,7 @@ class Config(StageConfig):
     batch: PositiveInt = Field(16, description="rows a step")
     steps: PositiveInt = Field(1000, description="optimiser steps")
     budget: PositiveInt = Field(4096, description="tokens a forward and backward pass may hold")
+    compute: Compute = Field(Compute(), description="precision of training, and memory against time")
     max_bad_rows: float = Field(0.01, ge=0, le=1, description="share of bad rows that is put aside before giving up")
     optim: Optim = Field(Optim(lr=3e-3), description="optimiser")
     cadence: Cadence = Field(Cadence(evaluate=100), description="evaluation and checkpoints")
@@ -62,6 +64,7 @@ def run(config: Config, resume: Path | None = None) -> Run:
             else train_tokenizer((d.text for d in documents.rows), config.vocabulary, config.seed)
         )
         model = sizes.create(config.size, tokenizer, context=config.context, seed=config.seed)
+    config.compute.apply(model)
     chat = Chat(tokenizer)
     this = Run.resume(resume) if resume else Run.create("pretrain", config, inputs)
     with this:

@@ -15,6 +15,7 @@ from heedlm.config import StageConfig
 from heedlm.errors import BadInput
 from heedlm.evals.reward_model import held_out_accuracy
 from heedlm.models.chat import Chat
+from heedlm.models.compute import Compute
 from heedlm.models.forward import calibrate, context_limit
 from heedlm.models.load import load_with_tokenizer, parameters, save_model
 from heedlm.models.scalar import fresh_weights, new_reward
@@ -45,6 +46,7 @@ class Config(StageConfig):
     batch: PositiveInt = Field(32, description="prompts a step")
     epochs: PositiveFloat = Field(1.0, description="passes over the comparisons; more than 1 tends to overfit")
     budget: PositiveInt = Field(4096, description="tokens a forward and backward pass may hold")
+    compute: Compute = Field(Compute(), description="precision of training, and memory against time")
     length: PositiveInt = Field(512, description="longest prompt with answer, in tokens")
     centre: bool = Field(True, description="shift scores so that their mean over the training answers is zero")
     max_bad_rows: float = Field(0.01, ge=0, le=1, description="share of bad rows that is put aside before giving up")
@@ -74,6 +76,7 @@ def run(config: Config, resume: Path | None = None) -> Run:
     if not rankings:
         raise BadInput(f"{config.data}: no comparisons left to train on; lower held_out_share")
     model = new_reward(policy, seed=config.seed)
+    config.compute.apply(model, policy)
     this = Run.resume(resume) if resume else Run.create("reward", config, inputs)
     with this:
         runs.quarantine(this, "comparisons", comparisons)

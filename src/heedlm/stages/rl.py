@@ -31,6 +31,7 @@ from heedlm.errors import BadInput
 from heedlm.evals.text import distinct_n, repetition
 from heedlm.evals.winrate import outcomes_from_scores, win_rate
 from heedlm.models.chat import Chat
+from heedlm.models.compute import Compute
 from heedlm.models.forward import context_limit
 from heedlm.models.load import check_same_vocabulary, load_with_tokenizer, parameters, save_model
 from heedlm.models.scalar import new_critic, new_reward
@@ -120,6 +121,7 @@ class Config(StageConfig):
     engine: Engine = Field(Native(), description="what generates")
     optim: Optim = Field(Optim(lr=3e-4, schedule="constant", warmup=0.0), description="optimiser of the policy")
     budget: PositiveInt = Field(4096, description="tokens a forward and backward pass may hold")
+    compute: Compute = Field(Compute(), description="precision of training, and memory against time")
     watch: PositiveInt = Field(128, description="held-out prompts answered at each evaluation")
     max_bad_rows: float = Field(0.01, ge=0, le=1, description="share of bad rows that is put aside before giving up")
     cadence: Cadence = Field(Cadence(evaluate=20, checkpoint=100), description="evaluation and checkpoints")
@@ -144,6 +146,8 @@ def run(config: Config, resume: Path | None = None) -> Run:
     reference = _reference(config, policy, chat)
     reward = config.reward.open(chat)
     critic = _critic(config, policy, reward)
+    # Not the reward model: what is maximised stays exact.
+    config.compute.apply(policy, reference, critic)
     prompts = fitting(prompts, chat, policy, config.sampling.max_new_tokens)
     watched = _watched(config)
     if watched is not None:

@@ -10,6 +10,7 @@ from heedlm import runs
 from heedlm.config import StageConfig
 from heedlm.errors import BadInput
 from heedlm.models.chat import Chat
+from heedlm.models.compute import Compute
 from heedlm.models.forward import context_limit
 from heedlm.models.load import load_with_tokenizer, parameters, save_model
 from heedlm.records import Demonstration, Rows, read
@@ -37,6 +38,7 @@ class Config(StageConfig):
     epochs: PositiveFloat = Field(3.0, description="passes over the demonstrations")
     steps: PositiveInt | None = Field(None, description="optimiser steps, in place of epochs")
     budget: PositiveInt = Field(4096, description="tokens a forward and backward pass may hold")
+    compute: Compute = Field(Compute(), description="precision of training, and memory against time")
     max_bad_rows: float = Field(0.01, ge=0, le=1, description="share of bad rows that is put aside before giving up")
     optim: Optim = Field(Optim(lr=2e-3), description="optimiser")
     cadence: Cadence = Field(Cadence(evaluate=50), description="evaluation and checkpoints")
@@ -52,6 +54,7 @@ def run(config: Config, resume: Path | None = None) -> Run:
     inputs += [Input("demonstrations_dev", config.held_out)] if config.held_out else []
     demonstrations = read(data, Demonstration, max_bad_rows=config.max_bad_rows)
     model, tokenizer = load_with_tokenizer(runs.find_model(config.model))
+    config.compute.apply(model)
     chat = Chat(tokenizer)
     limit = min(config.length, context_limit(model) or config.length)
     demonstrations, rows = _rows(chat, demonstrations, limit)
