@@ -109,4 +109,4 @@ def test_reward_and_policy_train_with_both_options(material, tmp_path):
     first = run.read_metrics()[0]
     # Policy and reference compute alike, so that the first KL is zero in this precision too.
     assert first["kl/mean_nats"] == 0
-    assert first["clip_fraction"] == 0
+    assert first["first/clip_fraction"] == 0
