@@ -97,8 +97,8 @@ def token_nlls(
     """
     import torch
 
-    from heedlm.models import logits
-    from heedlm.ops.logprobs import token_logps
+    from heedlm.models.forward import sequence_logps
+    from heedlm.models.packed import pack_sequences
 
     starts = [from_token] * len(sequences) if isinstance(from_token, int) else list(from_token)
     if len(starts) != len(sequences):
@@ -113,13 +113,13 @@ def token_nlls(
             picked = [index for index in order[begin : begin + batch] if len(sequences[index]) > 1]
             if not picked:
                 continue
-            rows = [torch.tensor(sequences[index], dtype=torch.long) for index in picked]
-            tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)
+            packed = pack_sequences([sequences[index] for index in picked], device=device)
+            targets = (packed.positions > 0).nonzero().squeeze(1)
             with torch.inference_mode():
-                logps = token_logps(logits(model, tokens), tokens).cpu()
-            for row, index in enumerate(picked):
-                first = max(1, starts[index])
-                result[index] = (-logps[row, first : len(sequences[index])]).tolist()
+                logps = sequence_logps(model, packed, targets)
+            parts = torch.split((-logps).cpu(), [len(sequences[index]) - 1 for index in picked])
+            for index, part in zip(picked, parts, strict=True):
+                result[index] = part[max(1, starts[index]) - 1 :].tolist()
     finally:
         model.train(training)
     return result

@@ -60,8 +60,8 @@ class Local(Config):
         """
         import torch
 
-        from heedlm.models import context_limit, logits
-        from heedlm.ops.logprobs import token_logps
+        from heedlm.models.forward import context_limit, sequence_logps
+        from heedlm.models.packed import pack_sequences
         from heedlm.records import Message
 
         model, chat = _open(self.path, self.dtype, self.device)
@@ -70,11 +70,10 @@ class Local(Config):
         longest, limit = len(front) + max(map(len, options)), context_limit(model)
         if limit is not None and longest > limit:
             return Verdict(None, f"the question has {longest} tokens, the judge's context holds {limit}")
-        rows = [torch.tensor(front + option) for option in options]
-        tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.device)
+        packed = pack_sequences(options, [front] * len(options), self.device)
         with torch.inference_mode():
-            logps = token_logps(logits(model, tokens), tokens)
-        sums = [float(logps[row, len(front) : len(front) + len(option)].sum()) for row, option in enumerate(options)]
+            logps = sequence_logps(model, packed, packed.own)
+        sums = [float(part.sum()) for part in torch.split(logps, [len(option) for option in options])]
         return Verdict(option_probability(*sums), f"log P(A) {sums[0]:.3f}, log P(B) {sums[1]:.3f}")
 
     def ask(self, prompt: Sequence[Message], a: str, b: str) -> str:
