@@ -88,11 +88,11 @@ def questions(chat: Chat, count: int, longest: int, *, toy: bool = False) -> lis
     return _first((m for m in asked if len(chat.prompt_ids(m)) <= longest), count)
 
 
-def story_starts(chat: Chat, count: int, seed: int, room: int) -> list[list[int]]:
-    """Stories without their last 8 to `room` tokens: a story model then ends at natural lengths."""
+def story_starts(chat: Chat, count: int, seed: int, longest: int = 208) -> list[list[int]]:
+    """Short stories without their last 8 to 128 tokens: a story model then ends at natural lengths."""
     draw = random.Random(seed)
-    full = (chat.document_ids(text)[:-1] for text in stories(8 * count))
-    cut = (ids[: len(ids) - draw.randint(8, room)] for ids in full if len(ids) <= 3 * room)
+    full = (chat.document_ids(text)[:-1] for text in stories(7000))
+    cut = (ids[: len(ids) - draw.randint(8, 128)] for ids in full if len(ids) <= longest)
     return _first((ids for ids in cut if len(ids) >= 4), count)
 
 

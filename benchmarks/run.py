@@ -95,7 +95,7 @@ def in_own_process(job: Job | str) -> dict[str, Any]:
         last = (done.stderr.strip().splitlines() or [""])[-1][:200]
         return {"absent": f"the process ended with code {done.returncode}: {last}"}
     if str(answer.get("absent", "")).startswith("failed"):
-        print(done.stderr[-3000:], file=sys.stderr)
+        print(done.stderr[-800:], file=sys.stderr)
     return answer
 
 

@@ -68,7 +68,17 @@ GENERATION = Case(
         "continuous-fp32": Contestant(
             "transformers", "transformers", "float32", "generate_batch of transformers, float32", CONTINUOUS
         ),
-        **precisions("vllm", "vllm", "vLLM's CPU build"),
+        **precisions(
+            "vllm",
+            "vllm",
+            "vLLM's CPU build",
+            tried={
+                "eager": {},
+                "compiled": {"eager": False},
+                "prefixes kept": {"prefix_caching": True},
+                "256 rows": {"max_num_seqs": 256},
+            },
+        ),
     },
     goals=(
         *beside("3m", "transformers", 2.5, 4.0),
@@ -110,6 +120,7 @@ SFT = Case(
                 **_BY_LENGTH,
                 **{f"packed into {n}": {"packing": True, "length": n, "microbatch": 1} for n in (256, 512, 1024, 2048)},
                 "weights in bfloat16": {"group_by_length": True, "weights": "bfloat16"},
+                "torch.compile": {"group_by_length": True, "torch_compile": True},
             },
         ),
     },
@@ -120,6 +131,7 @@ _PAIRS = {"warm": 8, "rows": 128, "longest": 512, "batch": 16}
 _PAIR_TRIES = {
     "random order": {}, "by length": {"group_by_length": True}, **_MICRO, **_BY_LENGTH,
     "weights in bfloat16": {"microbatch": 4, "weights": "bfloat16"},
+    "torch.compile": {"microbatch": 4, "torch_compile": True},
 }  # fmt: skip
 
 REWARD = Case(

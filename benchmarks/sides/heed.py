@@ -66,9 +66,9 @@ def newest_engine() -> str:
 
 def prompts_of(job: Job, chat: Chat) -> list[list[int]]:
     """The prompts of a generation job."""
-    count, most = job.settings["prompts"], job.settings["max_new_tokens"]
+    count = job.settings["prompts"]
     if job.model == "260k":
-        return data.story_starts(chat, count, seed=0, room=most)
+        return data.story_starts(chat, count, seed=0)
     asked = data.questions(chat, count, job.settings["longest_prompt"], toy=job.model == "toy")
     return [chat.prompt_ids(messages) for messages in asked]
 

@@ -62,6 +62,7 @@ def arguments(job: Job, **more: Any) -> dict[str, Any]:
         "seed": job.seed,
         "dataloader_pin_memory": False,
         "optim": "adamw_torch_fused",
+        "torch_compile": job.options.get("torch_compile", False),
         **more,
     }
 
