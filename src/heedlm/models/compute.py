@@ -10,15 +10,15 @@ from transformers import PreTrainedModel
 
 from heedlm.config import Config
 from heedlm.errors import BadInput
-from heedlm.models.forward import compute_in
+from heedlm.models.forward import compute_in, tensor_device
 
 
 class Compute(Config):
     """What may be traded for speed or memory without changing the method."""
 
-    precision: Literal["float32", "bfloat16"] = Field(
+    precision: Literal["float32", "bfloat16", "auto"] = Field(
         "float32",
-        description="of matrix products; bfloat16 is faster where the processor has it, and rounds (weights stay wide)",
+        description="of matrix products (weights stay wide); auto: bfloat16, which rounds, where it is the faster",
     )
     recompute: bool = Field(
         False, description="compute each layer's activations a second time instead of keeping them: less memory"
@@ -31,9 +31,21 @@ class Compute(Config):
             BadInput: A model cannot recompute its activations.
         """
         for model in models:
-            compute_in(model, torch.bfloat16 if self.precision == "bfloat16" else None)
+            narrow = self.precision == "bfloat16" or (self.precision == "auto" and fast_in_bfloat16(model))
+            compute_in(model, torch.bfloat16 if narrow else None)
             if self.recompute:
                 _recompute(model)
+
+
+def fast_in_bfloat16(model: PreTrainedModel) -> bool:
+    """Whether the device that holds the model multiplies bfloat16 by instructions of its own."""
+    device = tensor_device(model)
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # Missing before torch 2.12; without it nothing is known, and float32 is never wrong.
+    known = getattr(torch.cpu, "get_capabilities", None) if device.type == "cpu" else None
+    capabilities: dict[str, Any] = dict(known()) if known else {}
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def _recompute(model: Any) -> None:

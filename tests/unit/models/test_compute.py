@@ -46,6 +46,17 @@ def test_a_model_that_cannot_recompute_is_named() -> None:
         Compute(recompute=True).apply(model)
 
 
+@pytest.mark.parametrize("has", [True, False])
+def test_auto_is_bfloat16_where_the_processor_has_it(monkeypatch, has: bool) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has, "amx_bf16": False}, raising=False)
+    exact, chosen = tiny.model(3), tiny.model(3)
+    Compute(precision="auto").apply(chosen)
+    packed, targets = lay_out(ROWS)
+    with torch.no_grad():
+        same = torch.equal(sequence_logps(exact, packed, targets), sequence_logps(chosen, packed, targets))
+    assert same == (not has)
+
+
 @pytest.fixture(scope="module")
 def material(tmp_path_factory):
     folder = tmp_path_factory.mktemp("material")
