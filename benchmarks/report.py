@@ -144,12 +144,22 @@ def keep(folder: Path, results: Mapping[str, Any]) -> Path:
     return path
 
 
+def tried(case: str, workload: str, name: str, label: str, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One way that a peer was tried, with the median of its tokens a second."""
+    here = {"case": case, "workload": workload, "contestant": name, "tried": label}
+    why = next((run["absent"] for run in runs if "absent" in run), None)
+    rates = [r for run in runs if (r := rate(run)) is not None]
+    if why is not None or not rates:
+        return {**here, "absent": why or "no figures"}
+    return {**here, **asdict(spread(rates)), "peak_mib": max(run["peak_mib"] for run in runs)}
+
+
 def keep_tuning(path: Path, rows: Sequence[Mapping[str, Any]], threads: int) -> None:
     """Write what the peers were tried with; rows of cases that were not tried now stay."""
     kept = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
     fresh = {row["case"] for row in rows}
     whole = {
-        "what": "Every way that a peer was tried, one run each; the fastest is what the benchmarks use.",
+        "what": "Every way that a peer was tried, tokens/s; the benchmarks use the fastest.",
         "command": "python benchmarks/run.py --tune",
         "date": date.today().isoformat(),
         "machine": machine.describe(threads),

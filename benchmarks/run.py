@@ -110,23 +110,26 @@ def benchmark(case: Case, options: argparse.Namespace) -> dict[str, Any]:
     return report.gather(case, runs, best, how=how, threads=options.threads)
 
 
-def tune(case: Case, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Tokens a second of every way that a peer was tried, once each."""
-    workload, rows = case.workloads[0], []
-    how = "quick" if options.quick else "full"
-    for name, who in case.contestants.items():
-        for label, tried in who.tried.items():
-            if who.precision == "float32" and "weights" in tried:
+def tune(case: Case, launch: Launch, *, how: str, rounds: int, threads: int) -> list[dict[str, Any]]:
+    """Tokens a second of every way that a peer was tried, in turns: the median over rounds."""
+    ways = [
+        (workload, name, label, {**asdict(job_of(case, workload, who, how, 0, threads)), "options": dict(tried)})
+        for workload in case.workloads[:1]
+        for name, who in case.contestants.items()
+        for label, tried in who.tried.items()
+        if not (who.precision == "float32" and "weights" in tried)
+    ]
+    found: dict[int, list[dict[str, Any]]] = {place: [] for place in range(len(ways))}
+    for number in range(rounds):
+        for place, (_, name, label, known) in enumerate(ways):
+            if any("absent" in run for run in found[place]):
                 continue
-            job = job_of(case, workload, who, how, 0, options.threads)
-            found = in_own_process(Job(**{**asdict(job), "options": dict(tried)}))
-            rate = report.rate(found)
-            rows.append({
-                "case": case.name, "contestant": name, "tried": label, "tokens_per_second": rate,
-                "peak_mib": found.get("peak_mib"), "absent": found.get("absent"),
-            })  # fmt: skip
-            print(f"  {case.name} {name} {label}: {report.told(found)}", file=sys.stderr)
-    return rows
+            found[place].append(launch(Job(**{**known, "seed": number})))
+            print(f"  {case.name} {name} {label}: {report.told(found[place][-1])}", file=sys.stderr)
+    return [
+        report.tried(case.name, workload.name, name, label, found[place])
+        for place, (workload, name, label, _) in enumerate(ways)
+    ]
 
 
 def main(words: list[str] | None = None) -> int:
@@ -151,9 +154,13 @@ def main(words: list[str] | None = None) -> int:
     prepare(chosen)
     folder.mkdir(parents=True, exist_ok=True)
     if options.tune:
-        report.keep_tuning(
-            folder / "tuning.json", [row for case in chosen for row in tune(case, options)], options.threads
-        )
+        how = "quick" if options.quick else "full"
+        rows = [
+            row
+            for case in chosen
+            for row in tune(case, in_own_process, how=how, rounds=options.repeats, threads=options.threads)
+        ]
+        report.keep_tuning(folder / "tuning.json", rows, options.threads)
         return 0
     for case in chosen:
         report.keep(folder, benchmark(case, options))

@@ -130,6 +130,26 @@ def test_the_table_names_every_goal(tmp_path):
     assert "not yet measured" in told
 
 
+def test_ways_to_tune_take_turns_and_give_medians():
+    speeds = iter([10, 20, 30, 40])
+    asked: list[str] = []
+
+    def launch(job: Job) -> dict[str, Any]:
+        asked.append(job.options["way"])
+        if job.options["way"] == "c":
+            return {"absent": "failed: no"}
+        return {"passes": [{"seconds": 1.0, "tokens": next(speeds), "flops": 1}], "peak_mib": 5.0}
+
+    ways = {way: {"way": way} for way in "abc"} | {"weights": {"way": "d", "weights": "bfloat16"}}
+    case = Case(
+        "sft", "", "", (Workload("w", "toy", {}, {}, {}),), {"p": Contestant("p", "p", "float32", "", tried=ways)}
+    )
+    rows = run.tune(case, launch, how="full", rounds=2, threads=1)
+    assert asked == ["a", "b", "c", "a", "b"]
+    assert [row.get("median") for row in rows] == [20.0, 30.0, None]
+    assert rows[2]["absent"] == "failed: no"
+
+
 def test_tuning_keeps_the_rows_of_other_cases(tmp_path):
     path = tmp_path / "tuning.json"
     report.keep_tuning(path, [{"case": "sft", "tried": "old"}, {"case": "reward", "tried": "kept"}], 1)
