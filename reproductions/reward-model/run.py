@@ -45,8 +45,9 @@ def stage(module: ModuleType, name: str, out: Path, run_name: str, settings: dic
     return done
 
 
-def pool(out: Path, threads: int) -> tuple[Run, Run, Run]:
+def pool(out: Path, threads: int, answers_each: int) -> tuple[Run, Run, Run]:
     """The village, the tiny base model whose tokenizer all share, and the labelled answers of the tiny SFT model."""
+    name = "pool" if answers_each == 4 else f"pool-k{answers_each}"
     common = {"threads": threads}
     world = stage(village, "village", out, "pool", {"prompts": 18_432})
     base, tuned = models(out, "tiny", world, None, threads)
@@ -54,11 +55,17 @@ def pool(out: Path, threads: int) -> tuple[Run, Run, Run]:
         sample,
         "sample",
         out,
-        "pool",
-        {**common, "model": str(tuned.path), "prompts": str(world.path), "sampling": {"max_new_tokens": 48}},
+        name,
+        {
+            **common,
+            "model": str(tuned.path),
+            "prompts": str(world.path),
+            "answers": answers_each,
+            "sampling": {"max_new_tokens": 48},
+        },
     )
     shares = {"test_share": 0.08, "dev_share": 0.02}
-    return world, base, stage(label, "label", out, "pool", {"answers": str(answers.path), **shares})
+    return world, base, stage(label, "label", out, name, {"answers": str(answers.path), **shares})
 
 
 def models(out: Path, size: str, world: Run, tokenizer: Path | None, threads: int) -> tuple[Run, Run]:
@@ -77,28 +84,27 @@ def models(out: Path, size: str, world: Run, tokenizer: Path | None, threads: in
     return base, stage(sft, "sft", out, size, {**common, **settings})
 
 
-def shard(
-    out: Path, size: str, prompts: int, seed: int, epochs: float, threads: int, world: Run, tokens: Path, labels: Run
-) -> Run:
+def shard(args: argparse.Namespace, size: str, prompts: int, seed: int, world: Run, tokens: Path, labels: Run) -> Run:
     """One reward model."""
-    _, tuned = models(out, size, world, tokens if size != "tiny" else None, threads)
+    _, tuned = models(args.out, size, world, tokens if size != "tiny" else None, args.threads)
     settings = {
         "model": str(tuned.path),
         "data": str(labels.path),
         "limit": prompts,
         "seed": seed,
-        "threads": threads,
+        "threads": args.threads,
         "optim": {"lr": RATES[size]["reward"]},
         "cadence": {"checkpoint": 200},
-        "epochs": epochs,
+        "epochs": args.epochs,
+        "compute": {"precision": args.precision},
     }
-    return stage(reward, "reward", out, f"{size}-{prompts}-seed{seed}-epochs{epochs:g}", settings)
+    name = f"{size}-{prompts}-seed{seed}-epochs{args.epochs:g}"
+    return stage(reward, "reward", args.out, name + ("" if args.answers == 4 else f"-k{args.answers}"), settings)
 
 
 def collect(out: Path) -> dict[str, Any]:
-    """All finished shards as one table, the ceiling beside them."""
+    """All finished shards as one table, each beside the ceiling of its own test pairs."""
     labels = next(Run.open(p.parent) for p in (out / "label").glob("pool-??????/run.json"))
-    ceiling = labels.info.results["ceiling"]
     rows = []
     for path in sorted((out / "reward").glob("*/run.json")):
         run = Run.open(path.parent)
@@ -107,33 +113,38 @@ def collect(out: Path) -> dict[str, Any]:
         settings = json.loads((path.parent / "config.json").read_text())
         size = run.name.split("-")[0]
         found = run.info.results["accuracy"]["accuracy"]
+        labelled = Run.open(Path(settings["data"]))
+        asked = json.loads((Path(labelled.info.inputs[0].path) / "config.json").read_text())
+        ceiling = labelled.info.results["ceiling"]
         rows.append(
             {
                 "size": size,
                 "parameters": run.info.results["parameters"],
                 "prompts": settings["limit"],
+                "answers": asked["answers"],
+                "precision": settings.get("compute", {}).get("precision", "float32"),
                 "seed": settings["seed"],
                 "epochs": settings["epochs"],
                 "accuracy": found["estimate"],
                 "low": found["low"],
                 "high": found["high"],
+                "ceiling": ceiling,
                 "gap_points": 100 * (ceiling - found["estimate"]),
                 "seconds": run.info.seconds,
             }
         )
-    rows.sort(key=lambda row: (row["parameters"], row["prompts"], row["seed"]))
+    rows.sort(key=lambda row: (row["answers"], row["parameters"], row["prompts"], row["seed"]))
     best = min(rows, key=lambda row: row["gap_points"])
     return {
-        "command": "reproductions/reward-model/run.py --sizes SIZE --prompts N --seeds SEED --epochs PASSES",
+        "command": "reproductions/reward-model/run.py --sizes SIZE --prompts N --answers K --seeds S --epochs PASSES",
         "versions": labels.info.versions,
         "agreement": labels.info.results["agreement"],
-        "ceiling": ceiling,
         "ceiling_meaning": "E[max(p, 1 - p)] over the test pairs: the accuracy of the true preference itself",
         "rows": rows,
         "claims": {
             "gap at the best is at most 5 points": {
                 "gap_points": best["gap_points"],
-                "at": [best["size"], best["prompts"]],
+                "at": {name: best[name] for name in ("size", "prompts", "answers", "epochs", "seed")},
                 "holds": best["gap_points"] <= 5,
             }
         },
@@ -141,23 +152,23 @@ def collect(out: Path) -> dict[str, Any]:
 
 
 def draw(result: dict[str, Any]) -> None:
-    """Accuracy against data, a line for each size, and the ceiling."""
+    """What is missing to the ceiling against data, a line for each size and number of answers."""
     lines: dict[str, tuple[list[float], list[float]]] = {}
     bands: dict[str, tuple[list[float], list[float]]] = {}
-    for size in dict.fromkeys(row["size"] for row in result["rows"]):
+    for kind in dict.fromkeys((row["size"], row["answers"]) for row in result["rows"]):
         # One point an amount of data: the pass count with the lowest gap.
         best: dict[int, dict[str, Any]] = {}
-        for row in result["rows"]:
+        for row in (row for row in result["rows"] if (row["size"], row["answers"]) == kind):
             known = best.get(row["prompts"])
-            if row["size"] == size and (known is None or row["accuracy"] > known["accuracy"]):
+            if known is None or row["gap_points"] < known["gap_points"]:
                 best[row["prompts"]] = row
         found = [best[amount] for amount in sorted(best)]
-        lines[size] = ([row["prompts"] for row in found], [100 * row["accuracy"] for row in found])
-        bands[size] = ([100 * row["low"] for row in found], [100 * row["high"] for row in found])
-    ceiling = 100 * result["ceiling"]
-    title = f"Reward models in the village; noise allows {ceiling:.1f} %"
-    curves(HERE / "accuracy.png", lines, x="prompts of four ranked answers", y="held-out accuracy, %", title=title,
-           bands=bands, level=ceiling, log_x=True)  # fmt: skip
+        name = f"{kind[0]}, {kind[1]} answers"
+        places = [row["prompts"] for row in found]
+        lines[name] = (places, [row["gap_points"] for row in found])
+        bands[name] = tuple([100 * (row["ceiling"] - row[end]) for row in found] for end in ("high", "low"))  # type: ignore[assignment]
+    curves(HERE / "accuracy.png", lines, x="prompts", y="points below what the annotators' noise allows",
+           title="Reward models in the village, 73 % annotators", bands=bands, level=5.0, log_x=True)  # fmt: skip
 
 
 def main() -> None:
@@ -168,25 +179,17 @@ def main() -> None:
     parser.add_argument("--prompts", default="256,1024,4096,16384")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--epochs", type=float, default=1.0, help="passes over the comparisons")
+    parser.add_argument("--answers", type=int, default=4, help="answers ranked to each prompt")
+    parser.add_argument("--precision", default="auto", help="of training, as compute.precision of heed reward")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--collect", action="store_true", help="only gather the finished shards")
     args = parser.parse_args()
     if not args.collect:
-        world, base, labels = pool(args.out, args.threads)
+        world, base, labels = pool(args.out, args.threads, args.answers)
         for size in args.sizes.split(","):
-            for prompts in args.prompts.split(","):
-                for seed in args.seeds.split(","):
-                    done = shard(
-                        args.out,
-                        size,
-                        int(prompts),
-                        int(seed),
-                        args.epochs,
-                        args.threads,
-                        world,
-                        base.path / "model",
-                        labels,
-                    )
+            for prompts in map(int, args.prompts.split(",")):
+                for seed in map(int, args.seeds.split(",")):
+                    done = shard(args, size, prompts, seed, world, base.path / "model", labels)
                     print(done.name, done.info.results["accuracy"]["accuracy"], file=sys.stderr)
     result = collect(args.out)
     (HERE / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
