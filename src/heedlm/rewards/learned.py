@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, PositiveInt
@@ -9,8 +10,9 @@ from transformers import PreTrainedModel
 
 from heedlm import runs
 from heedlm.config import Config
+from heedlm.models.adapters import Adapted, reward_on, whole
 from heedlm.models.chat import Chat
-from heedlm.models.load import check_fits, check_same_vocabulary, load_reward
+from heedlm.models.load import check_fits, check_same_vocabulary, load_config, load_reward
 from heedlm.models.tokenizer import load_tokenizer
 from heedlm.rewards.types import Episodes, Reward
 from heedlm.train.experience import rollout_scores
@@ -23,23 +25,34 @@ class Learned(Config):
     path: str = Field(description="a reward run, or a folder with a one-label sequence-classification model")
     budget: PositiveInt = Field(4096, description="tokens a forward pass may hold")
 
-    def open(self, chat: Chat) -> LearnedReward:
+    def open(self, chat: Chat, base: PreTrainedModel | None = None) -> LearnedReward:
         """Load the model.
+
+        Args:
+            chat: The policy's.
+            base: A model in memory; a reward model that was trained as an adapter on just its weights goes on them.
 
         Raises:
             BadInput: The model cannot be read, or its vocabulary is not the policy's.
         """
         folder = runs.find_model(self.path)
-        model, tokenizer = load_reward(folder), load_tokenizer(folder)
-        check_fits(model, tokenizer, self.path)
+        tokenizer = load_tokenizer(folder)
+        model = self._shared(base, folder) or load_reward(folder)
+        check_fits(whole(model), tokenizer, self.path)
         check_same_vocabulary(chat.tokenizer, tokenizer, ("the policy", f"the reward model {self.path}"))
         return LearnedReward(model, self.budget)
+
+    def _shared(self, base: PreTrainedModel | None, folder: Path) -> Adapted | None:
+        if base is None or not runs.has_data(self.path, "adapter"):
+            return None
+        heed = getattr(load_config(folder), "heed", None) or {}
+        return reward_on(base, runs.find_data(self.path, "adapter"), **heed)
 
 
 class LearnedReward:
     """Scores answers with a frozen reward model."""
 
-    def __init__(self, model: PreTrainedModel, budget: int = 4096) -> None:
+    def __init__(self, model: PreTrainedModel | Adapted, budget: int = 4096) -> None:
         self.model = model.requires_grad_(False)
         self.model.train(False)
         self.budget = budget

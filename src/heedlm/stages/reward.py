@@ -8,16 +8,18 @@ from typing import Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from torch import nn
 from transformers import PreTrainedModel
 
 from heedlm import runs
 from heedlm.config import StageConfig
 from heedlm.errors import BadInput
 from heedlm.evals.reward_model import held_out_accuracy
+from heedlm.models.adapters import Adapted, Lora, save_outputs, scalar_on, whole
 from heedlm.models.chat import Chat
 from heedlm.models.compute import Compute
 from heedlm.models.forward import calibrate, context_limit
-from heedlm.models.load import load_with_tokenizer, parameters, save_model
+from heedlm.models.load import load_with_tokenizer, parameters
 from heedlm.models.scalar import fresh_weights, new_reward
 from heedlm.objectives import BradleyTerry
 from heedlm.ops.moments import reference_affine
@@ -47,6 +49,7 @@ class Config(StageConfig):
     epochs: PositiveFloat = Field(1.0, description="passes over the comparisons; more than 1 tends to overfit")
     budget: PositiveInt = Field(4096, description="tokens a forward and backward pass may hold")
     compute: Compute = Field(Compute(), description="precision of training, and memory against time")
+    lora: Lora = Field(Lora(), description="train low-rank adapters beside frozen weights, and the head")
     length: PositiveInt = Field(512, description="longest prompt with answer, in tokens")
     centre: bool = Field(True, description="shift scores so that their mean over the training answers is zero")
     max_bad_rows: float = Field(0.01, ge=0, le=1, description="share of bad rows that is put aside before giving up")
@@ -75,8 +78,8 @@ def run(config: Config, resume: Path | None = None) -> Run:
         rankings, dev = split_by_prompt(rankings, asked, config.held_out_share)
     if not rankings:
         raise BadInput(f"{config.data}: no comparisons left to train on; lower held_out_share")
-    model = new_reward(policy, seed=config.seed)
-    config.compute.apply(model, policy)
+    config.compute.apply(policy)
+    model = _scalar(config, policy)
     this = Run.resume(resume) if resume else Run.create("reward", config, inputs)
     with this:
         runs.quarantine(this, "comparisons", comparisons)
@@ -90,24 +93,20 @@ def run(config: Config, resume: Path | None = None) -> Run:
             budget=config.budget,
             seed=config.seed,
             imitation=config.imitation,
-            language_model=_share_trunk(policy, model) if config.imitation else None,
+            language_model=_share_trunk(policy, whole(model)) if config.imitation else None,
         )
         train(this, method, steps=steps, cadence=config.cadence, title="reward")
         method.best.restore()
         _centre(config, model, rankings)
-        this.note(parameters=parameters(model), prompts=len(rankings), steps=steps)
+        this.note(parameters=parameters(whole(model)), prompts=len(rankings), steps=steps)
+        if config.lora.rank:
+            this.note(trained_parameters=parameters(model))
         if dev:
             this.note(held_out_loss=method.best.value, best_step=method.best.step)
         if any(comparison.pairs() for comparison in test_rows):
             scores = ranking_scores(model, test, budget=config.budget)
             this.note(accuracy=held_out_accuracy(test_rows, scores, seed=config.seed).to_dict())
-        save_model(
-            model,
-            chat.tokenizer,
-            this.path / "model",
-            card=runs.model_card(this, "A reward model: higher is better."),
-        )
-        this.add_output("model", this.path / "model")
+        save_outputs(this, model, chat.tokenizer, "A reward model: higher is better.")
     return this
 
 
@@ -124,6 +123,19 @@ def _part(config: Config, chat: Chat, role: str, limit: int) -> tuple[Sequence[C
     return rankings_of(chat, read(runs.find_data(path or config.data, role), Comparison), limit)
 
 
+def _scalar(config: Config, policy: PreTrainedModel) -> PreTrainedModel | Adapted:
+    """The model to be trained: all of a copy of the policy's trunk, or adapters on that trunk itself."""
+    if not config.lora.rank:
+        model = new_reward(policy, seed=config.seed)
+        config.compute.apply(model)
+        return model
+    if config.init == "random":
+        raise BadInput("lora.rank: adapters learn little on random weights that stay frozen; use init=model or rank=0")
+    scalar = scalar_on(policy, seed=config.seed)
+    config.compute.apply(scalar)
+    return config.lora.on(scalar, seed=config.seed)
+
+
 def _share_trunk(policy: PreTrainedModel, model: PreTrainedModel) -> PreTrainedModel:
     """The policy's vocabulary head on the reward model's trunk, so that imitation trains the one trunk."""
     setattr(policy, policy.base_model_prefix, model.base_model)
@@ -131,7 +143,7 @@ def _share_trunk(policy: PreTrainedModel, model: PreTrainedModel) -> PreTrainedM
     return policy
 
 
-def _centre(config: Config, model: PreTrainedModel, rankings: list[Ranking]) -> None:
+def _centre(config: Config, model: nn.Module, rankings: list[Ranking]) -> None:
     """Shift scores to mean zero over (at most 2,000 prompts of) the training answers (Stiennon et al. 2020)."""
     if config.centre:
         flat = [score for row in ranking_scores(model, rankings[:2000], budget=config.budget) for score in row]

@@ -30,10 +30,11 @@ from heedlm.config import StageConfig
 from heedlm.errors import BadInput
 from heedlm.evals.text import distinct_n, repetition
 from heedlm.evals.winrate import outcomes_from_scores, win_rate
+from heedlm.models.adapters import Adapted, Lora, critic_on, save_outputs, whole
 from heedlm.models.chat import Chat
 from heedlm.models.compute import Compute
 from heedlm.models.forward import context_limit
-from heedlm.models.load import check_same_vocabulary, load_with_tokenizer, parameters, save_model
+from heedlm.models.load import check_same_vocabulary, load_with_tokenizer, parameters
 from heedlm.models.scalar import new_critic, new_reward
 from heedlm.objectives import Ppo
 from heedlm.ops.gae import gae
@@ -47,7 +48,7 @@ from heedlm.rollout import Engine, Native, Sampling
 from heedlm.rollout.answering import answer, fitting
 from heedlm.runs import Input, Run
 from heedlm.train.batching import Order, Row
-from heedlm.train.experience import Experience, policy_terms, rollout_logps, rollout_values, value_terms
+from heedlm.train.experience import AdaptedEngine, Experience, policy_terms, rollout_logps, rollout_values, value_terms
 from heedlm.train.facts import explained_variance, reward_facts, rollout_facts
 from heedlm.train.language import chunk, language_terms, packed
 from heedlm.train.learner import Learner
@@ -122,6 +123,7 @@ class Config(StageConfig):
     optim: Optim = Field(Optim(lr=3e-4, schedule="constant", warmup=0.0), description="optimiser of the policy")
     budget: PositiveInt = Field(4096, description="tokens a forward and backward pass may hold")
     compute: Compute = Field(Compute(), description="precision of training, and memory against time")
+    lora: Lora = Field(Lora(), description="train low-rank adapters beside frozen weights that all models share")
     watch: PositiveInt = Field(128, description="held-out prompts answered at each evaluation")
     max_bad_rows: float = Field(0.01, ge=0, le=1, description="share of bad rows that is put aside before giving up")
     cadence: Cadence = Field(Cadence(evaluate=20, checkpoint=100), description="evaluation and checkpoints")
@@ -135,24 +137,27 @@ def run(config: Config, resume: Path | None = None) -> Run:
     """
     use_threads(config.threads)
     seed_everything(config.seed)
+    if config.lora.dropout > 0:
+        raise BadInput("lora.dropout: PPO compares log-probs of one policy before and during an update; leave it at 0")
     if config.sampling.temperature == 0 or config.sampling.top_p < 1 or config.sampling.top_k > 0:
         raise BadInput(
             "sampling: PPO needs log-probs of the whole distribution it samples from; use a temperature above 0 "
             "and leave top_p=1 and top_k=0"
         )
     prompts = read(runs.find_data(config.prompts, "prompts"), Prompt, max_bad_rows=config.max_bad_rows)
-    policy, tokenizer = load_with_tokenizer(runs.find_model(config.model))
+    model, tokenizer = load_with_tokenizer(runs.find_model(config.model))
     chat = Chat(tokenizer)
-    reference = _reference(config, policy, chat)
-    reward = config.reward.open(chat)
+    policy = config.lora.on(model, seed=config.seed) if config.lora.rank else model
+    reference = _reference(config, model, chat)
+    reward = _reward(config, model, chat)
     critic = _critic(config, policy, reward)
     # Not the reward model: what is maximised stays exact.
-    config.compute.apply(policy, reference, critic)
-    prompts = fitting(prompts, chat, policy, config.sampling.max_new_tokens)
+    config.compute.apply(model, reference, whole(critic))
+    prompts = fitting(prompts, chat, model, config.sampling.max_new_tokens)
     watched = _watched(config)
     if watched is not None:
-        watched = fitting(watched, chat, policy, config.sampling.max_new_tokens)
-    mix = _mix(config, chat, policy)
+        watched = fitting(watched, chat, model, config.sampling.max_new_tokens)
+    mix = _mix(config, chat, model)
     this = Run.resume(resume) if resume else Run.create("ppo", config, _inputs(config))
     with this:
         runs.quarantine(this, "prompts", prompts)
@@ -161,29 +166,27 @@ def run(config: Config, resume: Path | None = None) -> Run:
         shown = prompts.rows if watched is None else watched.rows
         method = Reinforcement(config, this, policy, reference, critic, reward, chat, prompts, shown, mix)
         train(this, method, steps=config.steps, cadence=config.cadence, title="ppo")
-        this.note(parameters=parameters(policy), **{f"final/{k}": v for k, v in method.last_watch.items()})
-        save_model(
-            policy,
-            tokenizer,
-            this.path / "model",
-            card=runs.model_card(this, "A policy trained by PPO against a reward."),
-        )
-        this.add_output("model", this.path / "model")
-        save_model(critic, tokenizer, this.path / "critic", card=runs.model_card(this, "The critic of a PPO run."))
-        this.add_output("critic", this.path / "critic")
+        this.note(parameters=parameters(model), **{f"final/{k}": v for k, v in method.last_watch.items()})
+        if config.lora.rank:
+            this.note(trained_parameters=parameters(policy), trained_parameters_critic=parameters(critic))
+        save_outputs(this, policy, tokenizer, "A policy trained by PPO against a reward.")
+        save_outputs(this, critic, tokenizer, "The critic of a PPO run.", ("critic", "critic_adapter"))
     return this
 
 
 class Reinforcement:
-    """PPO with four models: policy and critic learn, reference and reward stay as they are."""
+    """PPO with four models: policy and critic learn, reference and reward stay as they are.
+
+    With adapters the reference is the policy's base, which is that plain model whenever no adapter is in place.
+    """
 
     def __init__(
         self,
         config: Config,
         run: Run,
-        policy: PreTrainedModel,
+        policy: PreTrainedModel | Adapted,
         reference: PreTrainedModel,
-        critic: PreTrainedModel,
+        critic: PreTrainedModel | Adapted,
         reward: Any,
         chat: Chat,
         prompts: Rows[Prompt],
@@ -193,9 +196,16 @@ class Reinforcement:
         updates = config.steps * config.passes * -(-config.rollouts // config.minibatch)
         self.config, self.run, self.chat = config, run, chat
         self.policy, self.reference, self.reward = policy, reference.requires_grad_(False), reward
+        # Activations are recomputed in training mode only; there is no dropout that it could switch on.
+        policy.train()
+        critic.train()
         self.actor = Learner(policy, config.optim, updates)
         self.critic = Learner(critic, config.critic.optim, updates)
-        self.engine = config.engine.bind(policy, chat.tokenizer)
+        self.engine = (
+            AdaptedEngine(config.engine, policy, chat.tokenizer)
+            if isinstance(policy, Adapted)
+            else config.engine.bind(policy, chat.tokenizer)
+        )
         self.shaper = Shaper(config.shaping)
         self.beta = config.kl.coef
         self.controller = (
@@ -374,7 +384,7 @@ class Reinforcement:
         """The starting policy's answers, made once; the reference gives them if it is that policy."""
         if self.before or self.config.reference is not None:
             return
-        engine = self.engine
+        engine: Any = self.engine
         self.engine = self.config.engine.bind(self.reference, self.chat.tokenizer)
         try:
             self.before = self._watch(seed=self.config.seed + 1)
@@ -404,7 +414,7 @@ def _mean(values: Sequence[float]) -> float:
 
 def _reference(config: Config, policy: PreTrainedModel, chat: Chat) -> PreTrainedModel:
     if config.reference is None:
-        return copy.deepcopy(policy)
+        return policy if config.lora.rank else copy.deepcopy(policy)
     model, tokenizer = load_with_tokenizer(runs.find_model(config.reference))
     names = ("the policy", f"the reference {config.reference}")
     check_same_vocabulary(
@@ -413,11 +423,22 @@ def _reference(config: Config, policy: PreTrainedModel, chat: Chat) -> PreTraine
     return model
 
 
-def _critic(config: Config, policy: PreTrainedModel, reward: Any) -> PreTrainedModel:
-    """The critic starts as the reward model where there is one, else as the policy with a fresh head."""
-    if config.critic.init == "reward" and isinstance(reward, LearnedReward):
-        return new_critic(reward.model).requires_grad_(True)
-    return new_reward(policy, seed=config.seed)
+def _reward(config: Config, base: PreTrainedModel, chat: Chat) -> Any:
+    """The source of reward; with adapters a reward model may be one on the policy's base."""
+    if config.lora.rank and isinstance(config.reward, Learned):
+        return config.reward.open(chat, base)
+    return config.reward.open(chat)
+
+
+def _critic(config: Config, policy: PreTrainedModel | Adapted, reward: Any) -> PreTrainedModel | Adapted:
+    """The critic starts as the reward model where there is one, else as the policy with a fresh head.
+
+    One on the policy's base can start only as a reward model that is on it too.
+    """
+    model = reward.model if config.critic.init == "reward" and isinstance(reward, LearnedReward) else None
+    if isinstance(policy, Adapted):
+        return critic_on(policy, config.lora, model, seed=config.seed)
+    return new_reward(policy, seed=config.seed) if model is None else new_critic(whole(model)).requires_grad_(True)
 
 
 def _watched(config: Config) -> Rows[Prompt] | None:

@@ -9,10 +9,11 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from heedlm import runs
 from heedlm.config import StageConfig
 from heedlm.errors import BadInput
+from heedlm.models.adapters import Lora, save_outputs
 from heedlm.models.chat import Chat
 from heedlm.models.compute import Compute
 from heedlm.models.forward import context_limit
-from heedlm.models.load import load_with_tokenizer, parameters, save_model
+from heedlm.models.load import load_with_tokenizer, parameters
 from heedlm.records import Demonstration, Rows, read
 from heedlm.records.splitting import split_by_prompt
 from heedlm.runs import Input, Run
@@ -39,6 +40,7 @@ class Config(StageConfig):
     steps: PositiveInt | None = Field(None, description="optimiser steps, in place of epochs")
     budget: PositiveInt = Field(4096, description="tokens a forward and backward pass may hold")
     compute: Compute = Field(Compute(), description="precision of training, and memory against time")
+    lora: Lora = Field(Lora(), description="train low-rank adapters beside frozen weights")
     max_bad_rows: float = Field(0.01, ge=0, le=1, description="share of bad rows that is put aside before giving up")
     optim: Optim = Field(Optim(lr=2e-3), description="optimiser")
     cadence: Cadence = Field(Cadence(evaluate=50), description="evaluation and checkpoints")
@@ -55,6 +57,7 @@ def run(config: Config, resume: Path | None = None) -> Run:
     demonstrations = read(data, Demonstration, max_bad_rows=config.max_bad_rows)
     model, tokenizer = load_with_tokenizer(runs.find_model(config.model))
     config.compute.apply(model)
+    trained = config.lora.on(model, seed=config.seed) if config.lora.rank else model
     chat = Chat(tokenizer)
     limit = min(config.length, context_limit(model) or config.length)
     demonstrations, rows = _rows(chat, demonstrations, limit)
@@ -72,7 +75,7 @@ def run(config: Config, resume: Path | None = None) -> Run:
         per_epoch = len(pack(rows, limit)) / config.batch
         steps = config.steps or max(1, round(config.epochs * per_epoch))
         method = LanguageTraining(
-            Learner(model, config.optim, steps),
+            Learner(trained, config.optim, steps),
             rows,
             dev,
             length=limit,
@@ -83,16 +86,12 @@ def run(config: Config, resume: Path | None = None) -> Run:
         train(this, method, steps=steps, cadence=config.cadence, title="sft")
         method.best.restore()
         results: dict[str, float] = {"parameters": parameters(model), "demonstrations": len(rows), "steps": steps}
+        if config.lora.rank:
+            results["trained_parameters"] = parameters(trained)
         if dev:
             results |= {"held_out_loss": method.best.value, "best_step": method.best.step}
         this.note(**results)
-        save_model(
-            model,
-            chat.tokenizer,
-            this.path / "model",
-            card=runs.model_card(this, "A model fine-tuned on demonstrations."),
-        )
-        this.add_output("model", this.path / "model")
+        save_outputs(this, trained, chat.tokenizer, "A model fine-tuned on demonstrations.")
     return this
 
 

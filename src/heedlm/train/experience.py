@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
+from heedlm.models.adapters import Adapted
 from heedlm.models.forward import sequence_logps, sequence_scores, sequence_statistics
 from heedlm.models.packed import Packed, pack_sequences
 from heedlm.objectives.ppo import Ppo
 from heedlm.ops.types import Loss, Rollouts
+from heedlm.rollout import Engine, Sampling
 from heedlm.train.batching import microbatches
 from heedlm.train.learner import Term
 
@@ -147,6 +150,31 @@ def rollout_scores(model: nn.Module, rollouts: Rollouts, *, budget: int) -> Tens
 def _values(critic: nn.Module, packed: Packed, targets: Tensor) -> Tensor:
     """(M,) values of the states before each target is chosen."""
     return sequence_scores(critic, packed, packed.before[targets])
+
+
+class AdaptedEngine:
+    """Samples from a model with an adapter, as it is at each call.
+
+    The engine `native` is given merged weights, as it knows no others; they exist for the time of the call. Any
+    other engine computes with the adapter in place and needs no more memory.
+
+    Args:
+        engine: Settings of the engine.
+        model: What to sample from.
+        tokenizer: The model's.
+    """
+
+    def __init__(self, engine: Engine, model: Adapted, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.engine, self.model, self.tokenizer = engine, model, tokenizer
+
+    def sync(self, weights: Mapping[str, Tensor]) -> None:
+        """Copy weights into the adapter; names and shapes must be its own."""
+        self.model.load_state_dict(dict(weights))
+
+    def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int) -> Rollouts:
+        """One answer for each prompt (token ids), in order."""
+        with self.model.merged() if self.engine.name == "native" else self.model.on() as model:
+            return self.engine.bind(model, self.tokenizer).generate(prompts, sampling, seed)
 
 
 def policy_terms(

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from heedlm.errors import NotFinite
+from heedlm.models.adapters import switched_on
 from heedlm.ops.types import Loss
 from heedlm.train.optim import Optim
 
@@ -42,7 +43,7 @@ class Learner:
     nothing but rounding, because every microbatch is divided by the count of the whole.
 
     Args:
-        model: Its parameters that require a gradient are trained.
+        model: Its parameters that require a gradient are trained; of a model with an adapter those are the adapter's.
         optim: Optimiser settings.
         total_steps: Length of the schedule in optimiser steps.
     """
@@ -67,15 +68,16 @@ class Learner:
             totals[term.group] += term.count
         sums: dict[str, float] = defaultdict(float)
         self.optimizer.zero_grad(set_to_none=True)
-        for term in terms:
-            loss = term.loss()
-            value = loss.values.sum() / max(totals[term.group], 1)
-            if not bool(torch.isfinite(value)):
-                raise NotFinite(f"the loss became {value.item()} in step {self.step + 1}, {term.label}")
-            (value * term.weight).backward()  # type: ignore[no-untyped-call]
-            sums[f"loss/{term.group}"] += float(value.detach())
-            for name, metric in loss.metrics.items():
-                sums[name] += float(metric) * term.count / max(totals[term.group], 1)
+        with switched_on(self.model):  # for the backward pass too: recomputed activations need the adapter
+            for term in terms:
+                loss = term.loss()
+                value = loss.values.sum() / max(totals[term.group], 1)
+                if not bool(torch.isfinite(value)):
+                    raise NotFinite(f"the loss became {value.item()} in step {self.step + 1}, {term.label}")
+                (value * term.weight).backward()  # type: ignore[no-untyped-call]
+                sums[f"loss/{term.group}"] += float(value.detach())
+                for name, metric in loss.metrics.items():
+                    sums[name] += float(metric) * term.count / max(totals[term.group], 1)
         norm = self._gradient_norm()
         if not math.isfinite(norm):
             labels = ", ".join(dict.fromkeys(term.label for term in terms))
@@ -95,7 +97,7 @@ class Learner:
         return float(norm)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a resumed learner needs: weights, optimiser moments, step."""
+        """All that a resumed learner needs: weights (without a frozen base), optimiser moments, step."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
