@@ -76,7 +76,11 @@ def demonstrations(chat: Chat, count: int, longest: int, *, toy: bool = False) -
 
 def pairs(chat: Chat, count: int, longest: int, *, toy: bool = False) -> list[Pair]:
     """Comparisons whose rows have at most `longest` tokens; both answers follow the same prompt."""
-    found = toy_comparisons(4 * count) if toy else read(shared(PREFERENCES), Comparison, limit=3 * count + 64).rows
+    if toy:
+        found = toy_comparisons(4 * count)
+    else:
+        # A few of its rows are known to be no comparisons: an empty answer, two different conversations.
+        found = read(shared(PREFERENCES), Comparison, limit=3 * count + 64, max_bad_rows=0.05).rows
     made = (_pair(chat, comparison) for comparison in found)
     return _first((pair for pair in made if max(pair.lengths) <= longest), count)
 

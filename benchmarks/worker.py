@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import json
 import os
+import re
 import resource
 import sys
 import traceback
@@ -32,6 +33,12 @@ def peak_mib() -> float:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
 
 
+def first_line(error: Exception) -> str:
+    """What went wrong, without the paths of this machine."""
+    text = (str(error).splitlines() or [""])[0]
+    return re.sub(r"(?<![\w.])/(?:[\w.~+-]+/)+", "…/", text)[:200]
+
+
 def main() -> int:
     """Read the job, run it, print the outcome."""
     wanted = json.loads(sys.stdin.read())
@@ -48,9 +55,7 @@ def main() -> int:
             answer = run(job)
         except Exception as error:  # noqa: BLE001  whatever a peer does must not end the others' runs
             traceback.print_exc()
-            answer = {
-                "absent": f"failed: {type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"
-            }
+            answer = {"absent": f"failed: {type(error).__name__}: {first_line(error)}"}
     channel.write("\n" + json.dumps({**answer, "versions": machine.versions()}) + "\n")
     channel.close()
     return 0

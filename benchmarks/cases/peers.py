@@ -112,7 +112,7 @@ SFT = Case(
             "trl",
             "trl",
             "SFTTrainer",
-            options={"group_by_length": True},
+            options={"packing": True, "length": 512, "microbatch": 1},
             tried={
                 "padded, random order": {},
                 "padded, by length": {"group_by_length": True},

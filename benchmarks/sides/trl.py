@@ -73,9 +73,14 @@ def load(job: Job) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 
 
 def sampler(job: Job) -> dict[str, Any]:
-    """Rows in random order, or those of similar length together."""
-    by_length = job.options.get("group_by_length", False)
-    return {"train_sampling_strategy": "group_by_length" if by_length else "random", "length_column_name": "length"}
+    """Rows in random order, or those of similar length together, by a column that must then not be dropped."""
+    if not job.options.get("group_by_length", False):
+        return {}
+    return {
+        "train_sampling_strategy": "group_by_length",
+        "length_column_name": "length",
+        "remove_unused_columns": False,
+    }
 
 
 def split(job: Job, rows: int) -> dict[str, int]:

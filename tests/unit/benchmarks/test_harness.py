@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks import report, run
+from benchmarks import report, run, worker
 from benchmarks.cases import CASES, Case
 from benchmarks.cases.base import Contestant, Goal, Workload
 from benchmarks.job import Job
@@ -148,6 +148,12 @@ def test_ways_to_tune_take_turns_and_give_medians():
     assert asked == ["a", "b", "c", "a", "b"]
     assert [row.get("median") for row in rows] == [20.0, 30.0, None]
     assert rows[2]["absent"] == "failed: no"
+
+
+def test_reasons_hold_no_paths():
+    error = ValueError("/data/shared/rows-1/hh.jsonl.gz: 2 of 9 rows are bad\nmore")
+    assert worker.first_line(error) == "…/hh.jsonl.gz: 2 of 9 rows are bad"
+    assert worker.first_line(ValueError()) == ""
 
 
 def test_tuning_keeps_the_rows_of_other_cases(tmp_path):
