@@ -10,7 +10,7 @@ from torch import Tensor
 
 from heedlm.errors import NotFinite
 from heedlm.ops.sampling import pick
-from heedlm.rollout.network import Network
+from heedlm.rollout.network import Block, Network
 from heedlm.rollout.sampling import Sampling
 from heedlm.rollout.slots import Slots
 
@@ -88,10 +88,7 @@ class Decoding:
         self.device = network.embedding.device
         self.noise = noise.to(self.device)
         self.size = min(slots, len(prompts))
-        widest, longest = max(map(len, prompts)), max(len(p) + room for p, room in zip(prompts, rooms, strict=True))
-        # Where nothing waits, the columns are never used up; else there is room for half a row between two moves.
-        columns = widest + max(rooms) if self.size == len(prompts) else longest + max(longest // 2, 16)
-        self.slots = Slots(network, self.size, columns, widest)
+        self.slots = Slots(network, self.size, max(map(len, prompts)))
         self.unread = 0  # the first prompt that was not read yet
         self.read = _Read([], [], [], self.noise, [])
         self.step = 0
@@ -102,10 +99,9 @@ class Decoding:
         self.here: list[int] = []  # the row in each slot that is in use
         self.spare = 0  # how many of these have ended
         self.deadline = 0  # the next step at which one of them has used up its room
-        self.first = 0  # the first column that any of them sees
-        self.bias: Tensor | None = None  # what each of them does not see: (slots in use, 1, columns)
         none = self._tensor([])
-        self.rows, self.numbers, self.last, self.places, self.before = none, none, none, none, none
+        self.rows = self.numbers = self.last = self.places = self.before = self.bias = none
+        self.cache: list[list[Block]] = []  # their keys and values
         self.tokens = torch.zeros(self.size, dtype=torch.long, device=self.device)
         self.log: list[tuple[int, Tensor, Tensor, Tensor]] = []  # step, rows, tokens, logps
 
@@ -138,16 +134,16 @@ class Decoding:
 
     def _decode(self) -> None:
         """The next token of every slot in use."""
-        slots = self.slots
-        if slots.column == slots.columns:
-            self._make_room()
-        bias = None if self.bias is None else self.bias[:, :, self.first : slots.column + 1]
-        logits = self.network.step(
-            self.tokens[: len(self.here)], self.places, slots.rows(len(self.here)), slots.column, self.first, bias
-        )
+        slots, count = self.slots, len(self.here)
+        if slots.reach(slots.column):
+            self._drop()
+            self._refresh()
+        at = slots.column - slots.base
+        self.bias[:, :, at] = 0.0
+        logits = self.network.step(self.tokens[:count], self.places, self.cache, at % slots.width, self.bias)
         slots.column += 1
         self.step += 1
-        self.tokens[: len(self.here)] = self._draw(logits, self.rows, self.numbers, self.here)
+        self.tokens[:count] = self._draw(logits, self.rows, self.numbers, self.here)
         self.numbers = torch.minimum(self.numbers + 1, self.last)
         self.places = self.numbers + self.before
 
@@ -239,7 +235,7 @@ class Decoding:
         movers = [slot for slot in going if slot >= count]
         if movers:
             source, target = self._tensor(movers), self._tensor(holes)
-            self.slots.move(source, target, self.first)
+            self.slots.move(source, target)
             self.tokens[target] = self.tokens[source]
         for hole, slot in zip(holes, movers, strict=True):
             self.here[hole] = self.here[slot]
@@ -247,15 +243,12 @@ class Decoding:
         self.spare = 0
         self._refresh()
 
-    def _make_room(self) -> None:
-        """Move what is still needed to the left end of the columns."""
-        widest = max(
-            (len(self.prompts[row]) for row in [*self.read.rows, *range(self.unread, len(self.prompts))]), default=0
-        )
-        by = self.slots.shift(self.first, max(self.slots.column - self.first, widest))
-        for row in self.here:
-            self.start[row] -= by
-        self._refresh()
+    def _drop(self) -> None:
+        """Let go of the columns that no row needs, be it here or waiting."""
+        waiting = [*self.read.rows, *range(self.unread, len(self.prompts))]
+        widest = max((len(self.prompts[row]) for row in waiting), default=0)
+        starts = [self.start[row] for row in self.here if not self.counts[row]]
+        self.slots.drop(min([self.slots.column - widest, *starts]))
 
     def _find_deadline(self) -> None:
         """When some row will next have used up its room."""
@@ -265,15 +258,13 @@ class Decoding:
     def _refresh(self) -> None:
         """What the next steps need to know of the rows in the slots."""
         self.rows = self._tensor(self.here)
+        self.cache = self.slots.rows(len(self.here))
         lasts = [self.rooms[row] - 1 for row in self.here]
         self.last = self._tensor(lasts)
         self.numbers = torch.minimum(self.step + 1 - self._tensor([self.begun[row] for row in self.here]), self.last)
         self.before = self._tensor([len(self.prompts[row]) - 1 for row in self.here])
         self.places = self.numbers + self.before
-        starts = [self.start[row] for row in self.here]
-        self.first = max(0, min((self.start[row] for row in self.here if not self.counts[row]), default=0))
-        self.bias = None
-        if max(starts) > self.first:
-            hidden = torch.arange(self.slots.columns, device=self.device) < self._tensor(starts)[:, None]
-            self.bias = torch.zeros(hidden.shape, dtype=self.network.dtype, device=self.device)
-            self.bias = self.bias.masked_fill_(hidden, -torch.inf)[:, None]
+        columns = torch.arange(self.slots.base, self.slots.base + self.slots.columns, device=self.device)
+        starts = self._tensor([self.start[row] for row in self.here])[:, None]
+        seen = (columns >= starts) & (columns < self.slots.column)
+        self.bias = torch.where(seen, 0.0, -torch.inf).to(self.network.dtype)[:, None]

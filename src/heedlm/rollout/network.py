@@ -1,8 +1,7 @@
 """The forward pass of the native engine: Llama, its kin and GPT-2 written out for decoding.
 
 Shapes: B rows, N tokens of several prompts in one line, D width of a head, H heads, G = H / key-value heads,
-E width of the model. Keys lie as (B, H/G, D, T), values as (B, H/G, T, D): the layouts that the two batched
-products of a decode step read fastest. Queries and keys hold each rotary pair side by side (so one complex product
+E width of the model. Queries and keys hold each rotary pair side by side (so one complex product
 turns them); their inner product does not know the difference.
 """
 
@@ -15,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding, layer_norm, linear, rms_norm, scaled_dot_product_attention
 
+Block = tuple[Tensor, Tensor]  # keys and values of one layer in one block of columns (rows · H/G, columns, D)
+
 
 @dataclass(frozen=True)
 class Linear:
@@ -25,7 +26,14 @@ class Linear:
 
     def __call__(self, x: Tensor) -> Tensor:
         """The product with `x` (N, in), in the weight's precision: (N, out)."""
-        return linear(x.to(self.weight.dtype), self.weight, self.bias)
+        return linear(x if x.dtype == self.weight.dtype else x.to(self.weight.dtype), self.weight, self.bias)
+
+    def add_to(self, total: Tensor, x: Tensor) -> None:
+        """Add the product with `x` (N, in) to `total` (N, out), in place."""
+        if self.bias is None and x.dtype == total.dtype == self.weight.dtype:
+            total.addmm_(x, self.weight.t())
+        else:
+            total += self(x)
 
 
 @dataclass(frozen=True)
@@ -76,13 +84,14 @@ class Layer:
     gated: bool
     scale: float
 
-    def feed_forward(self, x: Tensor) -> Tensor:
-        """The second half of the block, without its residual (N, E)."""
+    def feed_forward(self, x: Tensor) -> None:
+        """The second half of the block, added to the residual stream (N, E) in place."""
         h = self.before[1](x)
-        if not self.gated:
-            return self.down(self.act(self.up[0](h)))
-        gate, up = self.up[0](h).chunk(2, dim=-1) if len(self.up) == 1 else (self.up[0](h), self.up[1](h))
-        return self.down(self.act(gate).mul_(up))
+        if self.gated:
+            gate, up = self.up[0](h).chunk(2, dim=-1) if len(self.up) == 1 else (self.up[0](h), self.up[1](h))
+            self.down.add_to(x, self.act(gate).mul_(up))
+        else:
+            self.down.add_to(x, self.act(self.up[0](h)))
 
 
 @dataclass(frozen=True)
@@ -101,7 +110,7 @@ class Network:
         heads: Query heads.
         kv_heads: Key-value heads.
         head_dim: Width of a head.
-        dtype: Precision of products, keys and values.
+        dtype: Precision of queries, keys and values. On a CPU it is never half: its small products are slow there.
     """
 
     embedding: Tensor
@@ -149,47 +158,42 @@ class Network:
             ).transpose(1, 2)
             if number == len(self.layers) - 1:  # beyond here only the last tokens matter
                 x, row, place = x[last], row[last], place[last]
-            x += layer.out(attended[row, place].flatten(1))
-            x += layer.feed_forward(x)
+            layer.out.add_to(x, attended[row, place].flatten(1))
+            layer.feed_forward(x)
         return self.head(self.norm(x)), kept
 
-    def step(
-        self,
-        tokens: Tensor,
-        places: Tensor,
-        cache: list[tuple[Tensor, Tensor]],
-        column: int,
-        first: int,
-        bias: Tensor | None,
-    ) -> Tensor:
+    def step(self, tokens: Tensor, places: Tensor, cache: list[list[Block]], column: int, bias: Tensor) -> Tensor:
         """Read one more token of each row and return logits (B, V).
 
         Args:
             tokens: Ids (B,).
             places: Positions (B,).
-            cache: Each layer's keys (B, H/G, D, T) and values (B, H/G, T, D).
-            column: The column of the cache that this token takes.
-            first: The first column that any row attends to.
-            bias: 0 at the columns from `first` to `column` that a row attends to, -inf elsewhere (B, 1, columns);
-                None where all attend to all.
+            cache: Each layer's blocks of columns; the token's keys and values are written to the last.
+            column: The column of the last block that the token takes.
+            bias: 0 at the columns that a row attends to, -inf elsewhere (B, 1, columns).
         """
         x, turns = self._enter(tokens, places)
-        size, past = len(tokens), column + 1
-        groups = (size * self.kv_heads, self.heads // self.kv_heads)
-        unused = x.new_empty((1, 1, 1), dtype=self.dtype)
-        for layer, (keys, values) in zip(self.layers, cache, strict=True):
+        size = len(tokens)
+        shape = (size * self.kv_heads, self.heads // self.kv_heads, self.head_dim)
+        for layer, blocks in zip(self.layers, cache, strict=True):
             q, k, v = self._qkv(layer, x, turns)
-            keys[..., column] = k
-            values[:, :, column] = v
-            scores = torch.baddbmm(
-                unused, q.reshape(*groups, -1), keys[..., first:past].flatten(0, 1), beta=0, alpha=layer.scale
-            )
-            if bias is not None:
-                scores.view(size, self.heads, -1).add_(bias)
-            attended = torch.bmm(scores.softmax(-1), values[:, :, first:past].flatten(0, 1))
-            x += layer.out(attended.view(size, -1))
-            x += layer.feed_forward(x)
+            blocks[-1][0].select(1, column).view(k.shape).copy_(k)
+            blocks[-1][1].select(1, column).view(v.shape).copy_(v)
+            layer.out.add_to(x, self._attend(q.reshape(shape), blocks, bias, layer.scale).view(size, -1))
+            layer.feed_forward(x)
         return self.head(self.norm(x))
+
+    def _attend(self, q: Tensor, blocks: list[Block], bias: Tensor, scale: float) -> Tensor:
+        """Attention of one query a head (B · H/G, G, D) to all columns of all blocks."""
+        unused = q.new_empty((1, 1, 1))
+        parts = [torch.baddbmm(unused, q, keys.transpose(1, 2), beta=0, alpha=scale) for keys, _ in blocks]
+        scores = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+        scores.view(len(bias), self.heads, -1).add_(bias)
+        shares = scores.softmax(-1).split_with_sizes([part.shape[-1] for part in parts], dim=-1)
+        mixed = torch.bmm(shares[0], blocks[0][1])
+        for share, (_, values) in zip(shares[1:], blocks[1:], strict=True):
+            mixed.baddbmm_(share, values)
+        return mixed
 
     def _enter(self, tokens: Tensor, places: Tensor) -> tuple[Tensor, Tensor | None]:
         """The residual stream (N, E) before the first layer, and the rotary factors (N, 1, D/2)."""
@@ -200,13 +204,15 @@ class Network:
 
     def _qkv(self, layer: Layer, x: Tensor, turns: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (N, H, D), keys and values (N, H/G, D), turned by their positions."""
-        heads = layer.qkv(layer.before[0](x)).view(len(x), -1, self.head_dim)
-        q, k, v = torch.split_with_sizes(heads, (self.heads, self.kv_heads, self.kv_heads), dim=1)
+        heads = layer.qkv(layer.before[0](x)).to(self.dtype).view(len(x), -1, self.head_dim)
+        turning = self.heads + self.kv_heads
+        v = heads[:, turning:]
         if layer.qk_norms is not None:
-            q, k = layer.qk_norms[0](_wide(q)), layer.qk_norms[1](_wide(k))
+            q, k = heads[:, : self.heads], heads[:, self.heads : turning]
+            heads = torch.cat((layer.qk_norms[0](_wide(q)), layer.qk_norms[1](_wide(k))), dim=1)
         if turns is not None:
-            q, k = (self._turned(part, turns, layer.paired) for part in (q, k))
-        return q, k, v
+            heads = self._turned(heads[:, :turning], turns, layer.paired)
+        return heads[:, : self.heads], heads[:, self.heads : turning], v
 
     def _turned(self, x: Tensor, turns: Tensor, paired: bool) -> Tensor:
         """Heads (N, H, D) turned by their positions, rotary pairs side by side."""
@@ -214,7 +220,8 @@ class Network:
         if not paired:
             wide = wide.view(*x.shape[:-1], 2, -1).transpose(-1, -2).contiguous()
         pairs = torch.view_as_complex(wide.view(*x.shape[:-1], -1, 2))
-        return torch.view_as_real(pairs * turns).flatten(-2).to(self.dtype)
+        turned = torch.view_as_real(pairs * turns).flatten(-2)
+        return turned.to(self.dtype)
 
 
 def _wide(x: Tensor) -> Tensor:

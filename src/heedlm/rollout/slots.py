@@ -1,7 +1,9 @@
 """A key-value cache of slots, in which every row's latest token lies in the same column.
 
-Rows that join later have their prompt written up to the present column, so a decode step writes one column and
-reads one range of columns whatever the rows' lengths are; what lies left of a row's start is hidden from it.
+Columns are counted from the beginning of a round and lie in blocks. A row that joins later has its prompt written up to
+the present column, so a decode step writes one column and reads the same blocks for all rows, whatever their lengths;
+what lies left of a row's start is hidden from it. Blocks are added on the right and dropped on the left, and each is
+read from end to end: on a CPU, reading the beginnings of longer stretches takes two to three times as long.
 """
 
 from __future__ import annotations
@@ -9,30 +11,47 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from heedlm.rollout.network import Network
+from heedlm.rollout.network import Block, Network
+
+# Columns of a block. On a CPU a block is a few kilobytes a head; on a GPU few blocks mean few launches.
+_CPU_WIDTH, _GPU_WIDTH = 32, 512
 
 
 class Slots:
-    """Keys and values of all layers for up to `slots` rows, used from column 0 on.
+    """Keys and values of all layers for up to `slots` rows.
 
     Args:
         network: Whose cache it is.
         slots: Rows held at once.
-        columns: Room; when it is used up, what is still needed moves to the left.
         column: The first column to be written by a decode step.
     """
 
-    def __init__(self, network: Network, slots: int, columns: int, column: int) -> None:
-        shape, device = (slots, network.kv_heads), network.embedding.device
-        # Zeros, because what is hidden is still multiplied, and must not be NaN.
-        self.layers = [
-            (
-                torch.zeros((*shape, network.head_dim, columns), dtype=network.dtype, device=device),
-                torch.zeros((*shape, columns, network.head_dim), dtype=network.dtype, device=device),
-            )
-            for _ in network.layers
-        ]
-        self.columns, self.column = columns, column
+    def __init__(self, network: Network, slots: int, column: int) -> None:
+        self.network, self.slots = network, slots
+        self.width = _CPU_WIDTH if network.embedding.device.type == "cpu" else _GPU_WIDTH
+        self.column = column  # the next to be written
+        self.base = 0  # the first that is kept
+        self.blocks: list[list[Block]] = []  # of each layer, from left to right
+        self.unused: list[list[Block]] = []
+        self.reach(column)
+
+    @property
+    def columns(self) -> int:
+        """How many columns are kept, written or not."""
+        return len(self.blocks) * self.width
+
+    def reach(self, column: int) -> bool:
+        """Make sure that this column exists; whether that took a new block."""
+        missing = column >= self.base + self.columns
+        while column >= self.base + self.columns:
+            self.blocks.append(self.unused.pop() if self.unused else self._new())
+        return missing
+
+    def drop(self, column: int) -> None:
+        """Let go of blocks left of this column."""
+        while self.base + self.width <= column:
+            self.unused.append(self.blocks.pop(0))
+            self.base += self.width
 
     def place(self, kept: list[tuple[Tensor, Tensor]], tokens: Tensor, slots: Tensor, columns: Tensor) -> None:
         """Write prompts that were read.
@@ -40,28 +59,37 @@ class Slots:
         Args:
             kept: Each layer's keys and values (N, H, D).
             tokens: Which of the N to write (M,).
-            slots: Where to, each (M,).
-            columns: Where to, each (M,).
+            slots: Where to (M,).
+            columns: Where to (M,).
         """
-        for (keys, values), (k, v) in zip(self.layers, kept, strict=True):
-            keys[slots, :, :, columns] = k[tokens]
-            values[slots, :, columns] = v[tokens]
+        number = (columns - self.base) // self.width
+        within = (columns - self.base) % self.width
+        for i, block in enumerate(self.blocks):
+            here = (number == i).nonzero().squeeze(1)
+            if len(here):
+                at = (slots[here], slice(None), within[here])
+                for (keys, values), (k, v) in zip(block, kept, strict=True):
+                    keys[at], values[at] = k[tokens[here]], v[tokens[here]]
 
-    def rows(self, count: int) -> list[tuple[Tensor, Tensor]]:
-        """Each layer's keys and values of the first `count` slots."""
-        return [(keys[:count], values[:count]) for keys, values in self.layers]
+    def rows(self, count: int) -> list[list[Block]]:
+        """For each layer, the blocks of the first `count` slots (count · H, columns, D)."""
+        return [
+            [(keys[:count].flatten(0, 1), values[:count].flatten(0, 1)) for keys, values in layer]
+            for layer in zip(*self.blocks, strict=True)
+        ]
 
-    def move(self, source: Tensor, target: Tensor, first: int) -> None:
-        """Copy slots onto others, from column `first` on."""
-        for keys, values in self.layers:
-            keys[target, :, :, first : self.column] = keys[source, :, :, first : self.column]
-            values[target, :, first : self.column] = values[source, :, first : self.column]
+    def move(self, source: Tensor, target: Tensor) -> None:
+        """Copy slots onto others."""
+        for block in self.blocks:
+            for keys, values in block:
+                keys[target], values[target] = keys[source], values[source]
 
-    def shift(self, first: int, column: int) -> int:
-        """Move the columns from `first` on to the left, so that `column` is the next; how far they moved."""
-        by = self.column - column
-        for keys, values in self.layers:
-            keys[..., first - by : column] = keys[..., first : self.column].clone()
-            values[:, :, first - by : column] = values[:, :, first : self.column].clone()
-        self.column = column
-        return by
+    def _new(self) -> list[Block]:
+        # Zeros, because what is hidden is multiplied all the same, and must not be NaN.
+        network = self.network
+        shape = (self.slots, network.kv_heads, self.width, network.head_dim)
+
+        def zeros() -> Tensor:
+            return torch.zeros(shape, dtype=network.dtype, device=network.embedding.device)
+
+        return [(zeros(), zeros()) for _ in network.layers]

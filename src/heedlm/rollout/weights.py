@@ -62,7 +62,7 @@ def read(model: PreTrainedModel, dtype: torch.dtype, longest: int) -> Network:
 
     Args:
         model: One for which `why_not` is None.
-        dtype: Precision of products, keys and values.
+        dtype: Precision of products.
         longest: The longest row, in tokens.
     """
     return _gpt2(model, dtype) if isinstance(model, GPT2LMHeadModel) else _llama(model, dtype, longest)
@@ -87,8 +87,12 @@ def _plain(module: Any) -> bool:
     return bare and (bufferless or type(module).__name__.endswith("RotaryEmbedding"))
 
 
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return dtype if dtype == torch.float64 else torch.float32
+
+
 def _norm(module: Any, dtype: torch.dtype) -> Norm:
-    wide = dtype if dtype == torch.float64 else torch.float32
+    wide = _wide(dtype)
     eps = module.eps if isinstance(module, nn.LayerNorm) else module.variance_epsilon
     bias = getattr(module, "bias", None)
     return Norm(module.weight.to(wide), None if bias is None else bias.to(wide), float(eps))
@@ -117,11 +121,11 @@ def _paired(linear: Linear, head_dim: int) -> Linear:
 
 def _llama(model: Any, dtype: torch.dtype, longest: int) -> Network:
     core, attention = model.model, model.model.layers[0].self_attn
-    wide = dtype if dtype == torch.float64 else torch.float32
     weight = core.embed_tokens.weight
     places = torch.arange(longest, device=weight.device)[None, :]
     cos, sin = (
-        part[0, :, : attention.head_dim // 2] for part in core.rotary_emb(weight.new_empty(0, dtype=wide), places)
+        part[0, :, : attention.head_dim // 2]
+        for part in core.rotary_emb(weight.new_empty(0, dtype=_wide(dtype)), places)
     )
     layers = []
     for block in core.layers:
@@ -155,12 +159,12 @@ def _llama(model: Any, dtype: torch.dtype, longest: int) -> Network:
         heads=model.config.num_attention_heads,
         kv_heads=model.config.num_key_value_heads,
         head_dim=attention.head_dim,
-        dtype=dtype,
+        dtype=_wide(dtype) if weight.device.type == "cpu" else dtype,
     )
 
 
 def _gpt2(model: Any, dtype: torch.dtype) -> Network:
-    core, config = model.transformer, model.config
+    core, config, weight = model.transformer, model.config, model.transformer.wte.weight
     layers = tuple(
         Layer(
             before=(_norm(block.ln_1, dtype), _norm(block.ln_2, dtype)),
@@ -177,7 +181,7 @@ def _gpt2(model: Any, dtype: torch.dtype) -> Network:
         for block in core.h
     )
     return Network(
-        embedding=core.wte.weight,
+        embedding=weight,
         places=core.wpe.weight,
         turns=None,
         layers=layers,
@@ -186,5 +190,5 @@ def _gpt2(model: Any, dtype: torch.dtype) -> Network:
         heads=config.n_head,
         kv_heads=config.n_head,
         head_dim=config.n_embd // config.n_head,
-        dtype=dtype,
+        dtype=_wide(dtype) if weight.device.type == "cpu" else dtype,
     )
