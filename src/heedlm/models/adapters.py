@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field, NonNegativeInt, PositiveFloat
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
@@ -32,6 +32,7 @@ from heedlm.models.scalar import init_head
 from heedlm.runs import Run
 
 _WEIGHTS, _SETTINGS = "adapter_model.safetensors", "adapter_config.json"  # peft's names
+_OURS = "heed.json"  # the base's hash, and the calibration of a reward model's scores
 _PEFT = "base_model.model."  # what peft puts before a weight's name
 _NAME = "default"  # of the adapter within each of peft's layers
 _PLACED, _PLAIN = "_heed_placed", "_heed_plain"
@@ -209,14 +210,16 @@ class Adapted(nn.Module):
         return held.base_model is self.model.base_model
 
     def save_adapter(self, folder: Path) -> None:
-        """Write adapter and head alone, in peft's layout, with the hash of the base that they belong to."""
+        """Write adapter and head alone, in peft's layout, and beside them the hash of the base they belong to."""
         folder.mkdir(parents=True, exist_ok=True)
         settings = self.lora._settings(self.model, self.lora._check(self.model)).to_dict()
         plain = {key: sorted(value) if isinstance(value, set) else value for key, value in settings.items()}
         plain["inference_mode"] = True
-        (folder / _SETTINGS).write_text(json.dumps(plain, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        _write_json(folder / _SETTINGS, plain)
+        gain, bias = calibration(self)
+        _write_json(folder / _OURS, {"base": base_hash(self.model), "gain": gain, "bias": bias})
         weights = {self._peft_name(name): tensor.detach().contiguous() for name, tensor in self.state_dict().items()}
-        save_file(weights, folder / _WEIGHTS, metadata={"format": "pt", "base": base_hash(self.model)})
+        save_file(weights, folder / _WEIGHTS, metadata={"format": "pt"})
 
     def load_adapter(self, folder: Path) -> None:
         """Take over the weights that `save_adapter` wrote.
@@ -275,18 +278,17 @@ def critic_on(policy: Adapted, lora: Lora, reward: nn.Module | None = None, *, s
     return critic
 
 
-def reward_on(model: PreTrainedModel, folder: Path, gain: float = 1.0, bias: float = 0.0) -> Adapted | None:
+def reward_on(model: PreTrainedModel, folder: Path) -> Adapted | None:
     """The reward model whose adapter lies in a folder, on this model's trunk; None if it belongs to another base.
 
     Raises:
         BadInput: The adapter cannot be read.
     """
     try:
-        with safe_open(folder / _WEIGHTS, framework="pt") as file:
-            base = (file.metadata() or {}).get("base")
-        settings = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
+        ours, settings = (json.loads((folder / name).read_text(encoding="utf-8")) for name in (_OURS, _SETTINGS))
+        base, gain, bias = ours["base"], ours["gain"], ours["bias"]
         lora = Lora(rank=settings["r"], alpha=settings["lora_alpha"], targets=settings["target_modules"])
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise BadInput(f"{folder}: this adapter cannot be read: {one_line(error)}") from error
     if base != base_hash(model):
         return None
@@ -343,6 +345,10 @@ def _peft() -> Any:
     except ImportError:
         raise BadInput("lora.rank: adapters need peft: pip install heedlm[lora], or leave it out") from None
     return peft
+
+
+def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _is_target(name: str, target: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, PositiveInt
@@ -12,7 +11,7 @@ from heedlm import runs
 from heedlm.config import Config
 from heedlm.models.adapters import Adapted, reward_on, whole
 from heedlm.models.chat import Chat
-from heedlm.models.load import check_fits, check_same_vocabulary, load_config, load_reward
+from heedlm.models.load import check_fits, check_same_vocabulary, load_reward
 from heedlm.models.tokenizer import load_tokenizer
 from heedlm.rewards.types import Episodes, Reward
 from heedlm.train.experience import rollout_scores
@@ -37,16 +36,15 @@ class Learned(Config):
         """
         folder = runs.find_model(self.path)
         tokenizer = load_tokenizer(folder)
-        model = self._shared(base, folder) or load_reward(folder)
+        model = self._shared(base) or load_reward(folder)
         check_fits(whole(model), tokenizer, self.path)
         check_same_vocabulary(chat.tokenizer, tokenizer, ("the policy", f"the reward model {self.path}"))
         return LearnedReward(model, self.budget)
 
-    def _shared(self, base: PreTrainedModel | None, folder: Path) -> Adapted | None:
+    def _shared(self, base: PreTrainedModel | None) -> Adapted | None:
         if base is None or not runs.has_data(self.path, "adapter"):
             return None
-        heed = getattr(load_config(folder), "heed", None) or {}
-        return reward_on(base, runs.find_data(self.path, "adapter"), **heed)
+        return reward_on(base, runs.find_data(self.path, "adapter"))
 
 
 class LearnedReward:

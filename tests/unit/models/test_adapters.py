@@ -257,16 +257,20 @@ def test_peft_reads_what_is_saved(tmp_path):
 def test_an_adapter_comes_back_on_its_own_base_and_on_no_other(tmp_path):
     model = exact()
     reward = moved(Lora(rank=4, alpha=8).on(scalar_on(model, seed=5)), 2)
+    calibrate(reward, gain=2.0, bias=1.0)
     scores = sequence_scores(reward, PACKED, PACKED.last)
     reward.save_adapter(tmp_path)
     again = exact()
-    found = reward_on(again, tmp_path, gain=2.0, bias=1.0)
+    found = reward_on(again, tmp_path)
     assert found is not None
-    equal(sequence_scores(found, PACKED, PACKED.last), 2 * scores + 1)
+    equal(sequence_scores(found, PACKED, PACKED.last), scores)
     assert base_hash(again) == base_hash(model)
     assert reward_on(exact(4), tmp_path) is None
     assert reward_on(tiny.model(3, vocabulary=40, spread=0.3), tmp_path) is None  # the same weights, rounded
     (tmp_path / "adapter_model.safetensors").write_bytes(b"no")
+    with pytest.raises(BadInput, match="this adapter does not fit"):
+        reward_on(again, tmp_path)
+    (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(BadInput, match="this adapter cannot be read"):
         reward_on(again, tmp_path)
 
