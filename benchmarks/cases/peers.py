@@ -90,8 +90,8 @@ GENERATION = Case(
     ),
 )
 
-_MICRO = {f"microbatches of {n}": {"microbatch": n} for n in (4, 8, 16)}
-_BY_LENGTH = {f"by length, microbatches of {n}": {"microbatch": n, "group_by_length": True} for n in (4, 8, 16, 32)}
+_MICRO = {f"microbatches of {n}": {"microbatch": n} for n in (4, 8)}
+_BY_LENGTH = {f"by length, microbatches of {n}": {"microbatch": n, "group_by_length": True} for n in (2, 4, 8, 16)}
 
 SFT = Case(
     name="sft",
@@ -119,8 +119,8 @@ SFT = Case(
                 **_MICRO,
                 **_BY_LENGTH,
                 **{f"packed into {n}": {"packing": True, "length": n, "microbatch": 1} for n in (256, 512, 1024, 2048)},
-                "weights in bfloat16": {"group_by_length": True, "weights": "bfloat16"},
-                "torch.compile": {"group_by_length": True, "torch_compile": True},
+                "weights in bfloat16": {"packing": True, "length": 512, "microbatch": 1, "weights": "bfloat16"},
+                "torch.compile": {"packing": True, "length": 512, "microbatch": 1, "torch_compile": True},
             },
         ),
     },
@@ -130,8 +130,8 @@ SFT = Case(
 _PAIRS = {"warm": 8, "rows": 128, "longest": 512, "batch": 16}
 _PAIR_TRIES = {
     "random order": {}, "by length": {"group_by_length": True}, **_MICRO, **_BY_LENGTH,
-    "weights in bfloat16": {"microbatch": 4, "weights": "bfloat16"},
-    "torch.compile": {"microbatch": 4, "torch_compile": True},
+    "weights in bfloat16": {"microbatch": 4, "group_by_length": True, "weights": "bfloat16"},
+    "torch.compile": {"microbatch": 4, "group_by_length": True, "torch_compile": True},
 }  # fmt: skip
 
 REWARD = Case(
@@ -141,7 +141,9 @@ REWARD = Case(
     workloads=(Workload("3m", "3m", _PAIRS, quick={"rows": 32}, toy=TINY),),
     contestants={
         **precisions("heed", "heed", "Heed"),
-        **precisions("trl", "trl", "RewardTrainer", options={"microbatch": 4}, tried=_PAIR_TRIES),
+        **precisions(
+            "trl", "trl", "RewardTrainer", options={"microbatch": 4, "group_by_length": True}, tried=_PAIR_TRIES
+        ),
     },
     goals=beside("3m", "trl", 2.0, 3.0),
 )
@@ -153,7 +155,7 @@ PAIR = Case(
     workloads=(Workload("3m", "3m", _PAIRS, quick={"rows": 32}, toy=TINY),),
     contestants={
         **precisions("heed", "heed", "Heed"),
-        **precisions("trl", "trl", "DPOTrainer", options={"microbatch": 4}, tried=_PAIR_TRIES),
+        **precisions("trl", "trl", "DPOTrainer", options={"microbatch": 4, "group_by_length": True}, tried=_PAIR_TRIES),
     },
     goals=beside("3m", "trl", 2.0, 3.0),
 )
