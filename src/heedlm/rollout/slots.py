@@ -14,7 +14,7 @@ from torch import Tensor
 from heedlm.rollout.network import Block, Network
 
 # Columns of a block. On a CPU a block is a few kilobytes a head; on a GPU few blocks mean few launches.
-_CPU_WIDTH, _GPU_WIDTH = 32, 512
+_CPU_WIDTH, _CPU_NUMBERS, _GPU_WIDTH = 32, 512, 512
 
 
 class Slots:
@@ -28,7 +28,8 @@ class Slots:
 
     def __init__(self, network: Network, slots: int, column: int) -> None:
         self.network, self.slots = network, slots
-        self.width = _CPU_WIDTH if network.embedding.device.type == "cpu" else _GPU_WIDTH
+        on_cpu = network.embedding.device.type == "cpu"
+        self.width = max(_CPU_WIDTH, _CPU_NUMBERS // network.head_dim) if on_cpu else _GPU_WIDTH
         self.column = column  # the next to be written
         self.base = 0  # the first that is kept
         self.blocks: list[list[Block]] = []  # of each layer, from left to right

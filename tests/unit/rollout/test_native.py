@@ -15,6 +15,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerF
 
 from heedlm.errors import BadInput, NotFinite
 from heedlm.models import Chat, create, load_with_tokenizer, logits
+from heedlm.models.adapters import Lora
 from heedlm.ops.logprobs import token_logps
 from heedlm.ops.sampling import warp
 from heedlm.ops.types import Rollouts
@@ -276,6 +277,26 @@ def test_a_model_of_half_precision_is_decoded_in_it(tiny: Tiny) -> None:
         again = token_logps(logits(model, rollouts.tokens).float(), rollouts.tokens)
     mask = rollouts.response_mask
     assert float((rollouts.logps - again)[mask].abs().mean()) < 0.1
+
+
+def test_a_merged_adapter_is_sampled_from(model: PreTrainedModel) -> None:
+    asked, sampling = prompts(8), Sampling(max_new_tokens=20)
+    plain = native(model).generate(asked, sampling, seed=0)
+    adapted = Lora(rank=2).on(model, seed=1)
+    with torch.no_grad():
+        for name, p in adapted.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(p, std=0.3)
+    with adapted.on() as placed:
+        assert "is not a plain layer" in str(native_module.why_not(placed))
+    with adapted.merged() as merged:
+        rollouts = native(merged).generate(asked, sampling, seed=0)
+    assert not torch.equal(rollouts.logps[:, :9], plain.logps[:, :9])
+    with torch.no_grad(), adapted.on() as placed:
+        again = token_logps(logits(placed, rollouts.tokens), rollouts.tokens)
+    mask = rollouts.response_mask
+    torch.testing.assert_close(rollouts.logps[mask], again[mask], rtol=1e-9, atol=1e-9)
+    same(native(model).generate(asked, sampling, seed=0), plain)
 
 
 class Odd(torch.nn.Linear):
