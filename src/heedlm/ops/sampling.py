@@ -9,6 +9,8 @@ from heedlm.errors import NotFinite
 from heedlm.ops.masked import widen
 from heedlm.ops.shapes import Float, Int
 
+# Below this temperature logits of any size are divided with care; so many tokens settle top-p as a rule.
+_COLD, _LIKELIEST = 1e-3, 256
 # Vocabularies up to `_SHORT` are searched at once, longer ones in blocks.
 _SHORT, _BLOCK = 128, 64
 
@@ -31,18 +33,34 @@ def warp(
         raise ValueError(f"top_k must be 0 (off) or more, not {top_k}")
     if not 0 < top_p <= 1:
         raise ValueError(f"top_p must be in (0, 1], not {top_p}")
-    wide = widen(logits)
-    # The maximum goes first: dividing large logits by a small temperature would overflow.
-    warped = (wide - wide.amax(-1, keepdim=True)) / temperature
+    warped = widen(logits)
+    if temperature < _COLD:  # the maximum goes first: dividing large logits by so little would overflow
+        warped = warped - warped.amax(-1, keepdim=True)
+    if temperature != 1:
+        warped = warped / temperature
     if 0 < top_k < warped.shape[-1]:
         kth = warped.topk(top_k, dim=-1).values[..., -1:]
         warped = warped.masked_fill(warped < kth, -torch.inf)
-    if top_p < 1:
-        ordered, order = warped.sort(dim=-1, descending=True, stable=True)
-        probs = ordered.softmax(-1)
-        enough = probs.cumsum(-1) - probs >= top_p  # what comes before a token already holds top_p
-        warped = warped.masked_fill(enough.scatter(-1, order, enough), -torch.inf)
-    return warped
+    return warped if top_p == 1 else _nucleus(warped, top_p)
+
+
+def _nucleus(logits: Float[Tensor, "*B V"], top_p: float) -> Float[Tensor, "*B V"]:
+    """Top-p alone. Where the likeliest tokens settle it, the others are not sorted."""
+    probs = logits.softmax(-1)
+    likeliest = probs.topk(min(_LIKELIEST, probs.shape[-1]), dim=-1).values
+    beyond = likeliest.cumsum(-1) - likeliest >= top_p  # what comes before a token already holds top_p
+    last = likeliest.masked_fill(beyond, torch.inf).amin(-1, keepdim=True)
+    first_cut = likeliest.masked_fill(~beyond, 0.0).amax(-1, keepdim=True)
+    kept = logits.masked_fill(probs < last, -torch.inf)
+    # Elsewhere the set goes on beyond these, or its last token ties with one that is out: order decides.
+    unsettled = ((first_cut == last) | ~beyond[..., -1:]).squeeze(-1)
+    if bool(unsettled.any()):
+        rest = logits[unsettled]
+        ordered, order = rest.sort(dim=-1, descending=True, stable=True)
+        share = ordered.softmax(-1)
+        enough = share.cumsum(-1) - share >= top_p
+        kept[unsettled] = rest.masked_fill(enough.scatter(-1, order, enough), -torch.inf)
+    return kept
 
 
 def draw(

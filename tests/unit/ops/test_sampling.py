@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from heedlm.errors import NotFinite
-from heedlm.ops.sampling import draw, sample, warp
+from heedlm.ops.sampling import draw, pick, sample, warp
 
 PROBS = [0.4, 0.25, 0.15, 0.1, 0.06, 0.04]
 
@@ -161,3 +161,62 @@ def test_broken_logits_never_become_a_token(row, temperature):
 def test_settings_without_meaning_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         warp(torch.zeros(3), **wrong)
+
+
+def sorted_nucleus(logits, top_p):
+    """Top-p by sorting everything."""
+    ordered, order = logits.sort(dim=-1, descending=True, stable=True)
+    probs = ordered.softmax(-1)
+    enough = probs.cumsum(-1) - probs >= top_p
+    return logits.masked_fill(enough.scatter(-1, order, enough), -torch.inf)
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.01, 1.0, 5.0])
+@pytest.mark.parametrize("top_p", [0.05, 0.5, 0.9, 0.9999])
+def test_top_p_is_what_sorting_the_whole_vocabulary_gives(spread, top_p):
+    logits = torch.randn(2, 40, 1000, dtype=torch.float64, generator=generator(2)) * spread
+    logits[1] = (logits[1] * 2).round() / 2  # many ties
+    assert warp(logits, top_p=top_p).equal(sorted_nucleus(logits, top_p))
+
+
+def plain_draw(logits, uniform):
+    """The choice from one cumulative sum over the whole vocabulary."""
+    probs = logits.double().softmax(-1)
+    ends = probs.cumsum(-1)
+    total = ends[:, -1:]
+    point = torch.minimum(uniform[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(ends, point, right=True).squeeze(-1)
+
+
+@pytest.mark.parametrize("size", [1, 2, 63, 64, 65, 128, 129, 192, 1000, 4096, 5003])
+@pytest.mark.parametrize("spread", [0.0, 1.0, 8.0])
+def test_blocks_find_the_token_that_one_cumulative_sum_finds(size, spread):
+    logits = torch.randn(300, size, dtype=torch.float64, generator=generator(size)) * spread
+    logits[:50, size // 2 :] -= 200.0  # whole blocks of almost nothing
+    logits[50:100, : size // 2] = -torch.inf
+    uniform = torch.rand(300, dtype=torch.float64, generator=generator(1))
+    uniform[:2] = torch.tensor([0.0, 1 - 2**-53])
+    tokens, logps = draw(logits, uniform)
+    assert tokens.equal(plain_draw(logits, uniform))
+    torch.testing.assert_close(
+        logps, logits.log_softmax(-1).gather(-1, tokens[:, None]).squeeze(-1), rtol=1e-9, atol=1e-9
+    )
+
+
+def test_blocks_in_single_precision_follow_the_distribution():
+    """Chi-square over a vocabulary of several blocks, with a tail of rare tokens."""
+    draws, size = 40_000, 300
+    logits = -0.02 * torch.arange(size, dtype=torch.float32)
+    tokens, _ = sample(logits.expand(draws, -1), generator(9))
+    expected = logits.double().softmax(-1) * draws
+    statistic = ((torch.bincount(tokens, minlength=size) - expected).square() / expected).sum()
+    assert torch.special.gammaincc(torch.tensor((size - 1) / 2, dtype=torch.float64), statistic / 2) > 0.01
+
+
+@pytest.mark.parametrize("row", [[0.0, math.nan], [0.0, math.inf], [-math.inf, -math.inf]])
+@pytest.mark.parametrize("settings", [{}, {"temperature": 0.0}, {"top_p": 0.5}, {"top_k": 1}, {"temperature": 0.5}])
+def test_picking_marks_broken_rows(row, settings):
+    logits = torch.tensor([[0.0, 1.0], row]).repeat(1, 100)
+    tokens, logps = pick(logits, torch.tensor([0.5, 0.5], dtype=torch.float64), **settings)
+    assert logps.isnan().tolist() == [False, True]
+    assert ((tokens >= 0) & (tokens < 200)).all()
