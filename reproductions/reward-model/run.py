@@ -26,6 +26,7 @@ from heedlm.runs import Run
 from heedlm.stages import label, pretrain, reward, sample, sft, village
 
 HERE = Path(__file__).parent
+DEMONSTRATIONS = 10_000  # that a reward model's trunk was fine-tuned on
 # Larger models get lower rates; not tuned. Doubling the rate of the tiny reward model moved its accuracy by 0.4 points.
 RATES = {
     "tiny": {"pretrain": 3e-3, "sft": 2e-3, "reward": 1e-3},
@@ -84,9 +85,27 @@ def models(out: Path, size: str, world: Run, tokenizer: Path | None, threads: in
     return base, stage(sft, "sft", out, size, {**common, **settings})
 
 
+def schooled(args: argparse.Namespace, size: str, base: Run) -> Run:
+    """The same pretrained model fine-tuned on more demonstrations of the same village."""
+    only = {"corpus": 0, "corpus_dev": 0, "prompts": 0, "prompts_dev": 0, "prompts_test": 0}
+    name = f"demonstrations-{args.demonstrations}"
+    more = stage(village, "village", args.out, name, {**only, "demonstrations": args.demonstrations})
+    settings = {
+        "model": str(base.path),
+        "data": str(more.path),
+        "epochs": 2.0,
+        "optim": {"lr": RATES[size]["sft"]},
+        "threads": args.threads,
+        "compute": {"precision": args.precision},
+    }
+    return stage(sft, "sft", args.out, f"{size}-{name}", settings)
+
+
 def shard(args: argparse.Namespace, size: str, prompts: int, seed: int, world: Run, tokens: Path, labels: Run) -> Run:
     """One reward model."""
-    _, tuned = models(args.out, size, world, tokens if size != "tiny" else None, args.threads)
+    base, tuned = models(args.out, size, world, tokens if size != "tiny" else None, args.threads)
+    if args.demonstrations != DEMONSTRATIONS:
+        tuned = schooled(args, size, base)
     settings = {
         "model": str(tuned.path),
         "data": str(labels.path),
@@ -99,7 +118,9 @@ def shard(args: argparse.Namespace, size: str, prompts: int, seed: int, world: R
         "compute": {"precision": args.precision},
     }
     name = f"{size}-{prompts}-seed{seed}-epochs{args.epochs:g}"
-    return stage(reward, "reward", args.out, name + ("" if args.answers == 4 else f"-k{args.answers}"), settings)
+    name += "" if args.answers == 4 else f"-k{args.answers}"
+    name += "" if args.demonstrations == DEMONSTRATIONS else f"-demonstrations{args.demonstrations}"
+    return stage(reward, "reward", args.out, name, settings)
 
 
 def collect(out: Path) -> dict[str, Any]:
@@ -116,12 +137,14 @@ def collect(out: Path) -> dict[str, Any]:
         labelled = Run.open(Path(settings["data"]))
         asked = json.loads((Path(labelled.info.inputs[0].path) / "config.json").read_text())
         ceiling = labelled.info.results["ceiling"]
+        trunk = Run.open(Path(settings["model"]))
         rows.append(
             {
                 "size": size,
                 "parameters": run.info.results["parameters"],
                 "prompts": settings["limit"],
                 "answers": asked["answers"],
+                "demonstrations": trunk.info.results["demonstrations"],
                 "precision": settings.get("compute", {}).get("precision", "float32"),
                 "seed": settings["seed"],
                 "epochs": settings["epochs"],
@@ -144,7 +167,7 @@ def collect(out: Path) -> dict[str, Any]:
         "claims": {
             "gap at the best is at most 5 points": {
                 "gap_points": best["gap_points"],
-                "at": {name: best[name] for name in ("size", "prompts", "answers", "epochs", "seed")},
+                "at": {name: best[name] for name in ("size", "prompts", "answers", "demonstrations", "epochs", "seed")},
                 "holds": best["gap_points"] <= 5,
             }
         },
@@ -155,15 +178,15 @@ def draw(result: dict[str, Any]) -> None:
     """What is missing to the ceiling against data, a line for each size and number of answers."""
     lines: dict[str, tuple[list[float], list[float]]] = {}
     bands: dict[str, tuple[list[float], list[float]]] = {}
-    for kind in dict.fromkeys((row["size"], row["answers"]) for row in result["rows"]):
+    for kind in dict.fromkeys((row["size"], row["answers"], row["demonstrations"]) for row in result["rows"]):
         # One point an amount of data: the pass count with the lowest gap.
         best: dict[int, dict[str, Any]] = {}
-        for row in (row for row in result["rows"] if (row["size"], row["answers"]) == kind):
+        for row in (r for r in result["rows"] if (r["size"], r["answers"], r["demonstrations"]) == kind):
             known = best.get(row["prompts"])
             if known is None or row["gap_points"] < known["gap_points"]:
                 best[row["prompts"]] = row
         found = [best[amount] for amount in sorted(best)]
-        name = f"{kind[0]}, {kind[1]} answers"
+        name = f"{kind[0]}, {kind[1]} answers" + (f", {kind[2]:,} demonstrations" if kind[2] != DEMONSTRATIONS else "")
         places = [row["prompts"] for row in found]
         lines[name] = (places, [row["gap_points"] for row in found])
         bands[name] = tuple([100 * (row["ceiling"] - row[end]) for row in found] for end in ("high", "low"))  # type: ignore[assignment]
@@ -180,6 +203,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--epochs", type=float, default=1.0, help="passes over the comparisons")
     parser.add_argument("--answers", type=int, default=4, help="answers ranked to each prompt")
+    parser.add_argument("--demonstrations", type=int, default=DEMONSTRATIONS, help="for the reward model's own trunk")
     parser.add_argument("--precision", default="auto", help="of training, as compute.precision of heed reward")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--collect", action="store_true", help="only gather the finished shards")
