@@ -19,15 +19,20 @@ from heedlm.models.load import load_with_tokenizer
 from heedlm.models.scalar import new_reward
 from heedlm.objectives import BradleyTerry
 from heedlm.rollout import Sampling
+from heedlm.stages import reward as stages_reward
+from heedlm.stages import sft as stages_sft
 from heedlm.train.batching import Row
 from heedlm.train.language import LanguageTraining
 from heedlm.train.learner import Learner
 from heedlm.train.optim import Optim
 from heedlm.train.ranking import Ranking, RankingTraining
 
-# What the stages use by default.
-BUDGET = 4096
 OPTIM = Optim(lr=1e-4, schedule="constant", warmup=0.0)
+
+
+def budget(job: Job, stage: Any) -> int:
+    """Tokens of a microbatch: what the stage uses by default, unless the options say otherwise."""
+    return int(job.options.get("budget", stage.Config.model_fields["budget"].default))
 
 
 def load(job: Job) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Chat]:
@@ -102,7 +107,7 @@ def sft(job: Job) -> Outcome:
     def trainer(part: Sequence[Row]) -> LanguageTraining:
         return LanguageTraining(
             Learner(model, OPTIM, 100), part, [], length=known["length"], batch=known["batch"],
-            budget=job.options.get("budget", BUDGET), seed=job.seed,
+            budget=budget(job, stages_sft), seed=job.seed,
         )  # fmt: skip
 
     warm = trainer(rows[: known["warm"]])
@@ -145,10 +150,10 @@ def ranking(prompt: list[int], answers: Sequence[list[int]]) -> Ranking:
 
 def ranking_trainer(model: PreTrainedModel, job: Job, batch: int) -> Callable[[Sequence[Ranking]], RankingTraining]:
     """Makes a reward-model trainer over given rankings."""
-    budget = job.options.get("budget", BUDGET)
+    held = budget(job, stages_reward)
     learner = Learner(model, OPTIM, 100)
     return lambda part: RankingTraining(
-        learner, part, [], BradleyTerry(), batch=min(batch, len(part)), budget=budget, seed=job.seed
+        learner, part, [], BradleyTerry(), batch=min(batch, len(part)), budget=held, seed=job.seed
     )
 
 

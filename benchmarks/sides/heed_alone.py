@@ -13,8 +13,8 @@ from benchmarks import data, machine, models
 from benchmarks.flops import Decoder, training
 from benchmarks.job import Job, Outcome
 from benchmarks.sides.heed import (
-    BUDGET,
     OPTIM,
+    budget,
     clocked,
     computing,
     engine,
@@ -26,6 +26,7 @@ from benchmarks.sides.heed import (
 from heedlm.models.chat import Chat
 from heedlm.models.scalar import new_reward
 from heedlm.rollout import Sampling
+from heedlm.stages import sft
 from heedlm.train.batching import Row
 from heedlm.train.language import LanguageTraining
 from heedlm.train.learner import Learner
@@ -64,7 +65,7 @@ def training_mfu(job: Job) -> Outcome:
     rows = [Row(row.ids, [True] * len(row)) for row in found]
     method = LanguageTraining(
         Learner(model, OPTIM, 100), rows, [], length=known["length"], batch=known["batch"],
-        budget=job.options.get("budget", BUDGET), seed=job.seed,
+        budget=budget(job, sft), seed=job.seed,
     )  # fmt: skip
     method.step(0)
     lengths = data.lengths(rows)
@@ -183,6 +184,6 @@ def _step(job: Job, chat: Chat, against: str, size: int) -> Callable[[], Any]:
         ids = [[draw.randrange(8, top) for _ in range(base["length"])] for _ in range(base["rows"])]
         step = LanguageTraining(
             Learner(model, OPTIM, 100), [Row(i, [True] * len(i)) for i in ids], [], length=base["length"],
-            batch=len(ids), budget=BUDGET, seed=0,
+            batch=len(ids), budget=budget(job, sft), seed=0,
         ).step  # fmt: skip
     return lambda: step(0)

@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks import data
 from benchmarks.flops import Decoder
 from benchmarks.job import Absent, Job, Outcome, Pass, answered
-from benchmarks.sides.heed import BUDGET, computing, load, newest_engine
+from benchmarks.sides.heed import budget, computing, load, newest_engine
 from heedlm import rollout
 from heedlm.models.scalar import new_critic, new_reward
 from heedlm.records import Message, Prompt
@@ -42,7 +42,7 @@ def rl_step(job: Job) -> Outcome:
         model="m", prompts="p", reward={"name": "learned", "path": "r"}, seed=job.seed, steps=1 + known["passes"],
         rollouts=known["rollouts"], minibatch=known["rollouts"], passes=1, optim=optim,
         critic=rl.Critic(pretrain=0, optim=optim), engine=_engine(job),
-        sampling=rl.Sampling(max_new_tokens=known["max_new_tokens"]), budget=job.options.get("budget", BUDGET),
+        sampling=rl.Sampling(max_new_tokens=known["max_new_tokens"]), budget=budget(job, rl),
     )  # fmt: skip
     method = rl.Reinforcement(
         config, Unrecorded(), policy, reference, critic, LearnedReward(scorer, config.budget), chat,
