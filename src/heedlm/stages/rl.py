@@ -167,8 +167,10 @@ def run(config: Config, resume: Path | None = None) -> Run:
         method = Reinforcement(config, this, policy, reference, critic, reward, chat, prompts, shown, mix)
         train(this, method, steps=config.steps, cadence=config.cadence, title="ppo")
         this.note(parameters=parameters(model), **{f"final/{k}": v for k, v in method.last_watch.items()})
-        if config.lora.rank:
+        if isinstance(policy, Adapted):
             this.note(trained_parameters=parameters(policy), trained_parameters_critic=parameters(critic))
+            others = {"reference": reference, "critic": critic, "reward": getattr(reward, "model", None)}
+            this.note(on_the_policys_base=[n for n, other in others.items() if other and policy.shares_base(other)])
         save_outputs(this, policy, tokenizer, "A policy trained by PPO against a reward.")
         save_outputs(this, critic, tokenizer, "The critic of a PPO run.", ("critic", "critic_adapter"))
     return this

@@ -157,6 +157,7 @@ def test_four_models_are_one_base_and_only_adapters_move(material, judge, tmp_pa
         assert {id(p) for p in model.model.base_model.parameters()} == place
     assert sum(p.numel() for p in method.policy.parameters()) == ADAPTERS
     assert run.info.results["trained_parameters_critic"] == ADAPTERS + 32
+    assert run.info.results["on_the_policys_base"] == ["reference", "critic", "reward"]
     assert [item.role for item in run.info.outputs] == ["model", "adapter", "critic", "critic_adapter"]
     assert {item.role for item in run.info.inputs} == {"model", "prompts", "reward_model", "mix"}
 
@@ -232,6 +233,7 @@ def test_a_reward_model_of_another_base_or_without_adapters_stays_one_of_its_own
     assert not isinstance(method.reward.model, Adapted)
     assert isinstance(method.critic.model, Adapted)
     assert method.policy.shares_base(method.critic.model)
+    assert run.info.results["on_the_policys_base"] == ["reference", "critic"]
     assert run.info.results["trained_parameters_critic"] == ADAPTERS + 32
 
 
