@@ -48,6 +48,7 @@ TRAINING_MFU = Case(
         "heed-fp32": Contestant("heed", "heed_alone", "float32", "Heed, float32"),
         "heed-bf16": Contestant("heed", "heed_alone", "bfloat16", "Heed, bfloat16"),
     },
+    rounds=2,
 )
 
 _GROWTH = {

@@ -18,6 +18,7 @@ class Contestant:
         options: How it is set up: the fastest of `tried` that works.
         what: What it does, in words.
         tried: Other ways to set it up, for `--tune`.
+        rounds: The most rounds it is asked for: one is enough for what is slow and far behind.
     """
 
     group: str
@@ -26,6 +27,7 @@ class Contestant:
     what: str
     options: Mapping[str, Any] = field(default_factory=dict)
     tried: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    rounds: int = 99
 
 
 @dataclass(frozen=True)

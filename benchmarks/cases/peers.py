@@ -30,7 +30,7 @@ def beside(workload: str, peer: str, same: float, best: float, of: str = "heed")
 # Heed runs with its stages' defaults; these show what other microbatches would do.
 BUDGETS = {f"{n} tokens a microbatch": {"budget": n} for n in (512, 1024, 2048, 4096)}
 GENERATE = {"how": "generate"}
-CONTINUOUS = {"how": "generate_batch", "page_size": 32, "num_blocks": 1024, "max_batch_tokens": 512}
+CONTINUOUS = {"how": "generate_batch", "page_size": 32, "num_blocks": 1024, "max_batch_tokens": 512, "passes": 1}
 _TRIED = {
     "dynamic cache, batch 128": {"how": "generate"},
     "static cache, batch 128": {"how": "generate", "cache": "static"},
@@ -49,14 +49,14 @@ GENERATION = Case(
         Workload(
             "3m",
             "3m",
-            {"prompts": 128, "longest_prompt": 96, "max_new_tokens": 128, "passes": 3},
+            {"prompts": 128, "longest_prompt": 96, "max_new_tokens": 128, "passes": 2},
             quick={"prompts": 32, "max_new_tokens": 48, "passes": 1},
             toy=TINY,
         ),
         Workload(
             "260k",
             "260k",
-            {"prompts": 128, "max_new_tokens": 128, "passes": 3},
+            {"prompts": 128, "max_new_tokens": 128, "passes": 2},
             quick={"prompts": 32, "max_new_tokens": 48, "passes": 1},
             toy=TINY,
         ),
@@ -68,7 +68,7 @@ GENERATION = Case(
         ),
         **precisions("transformers", "transformers", "generate of transformers", options=GENERATE, tried=_TRIED),
         "continuous-fp32": Contestant(
-            "transformers", "transformers", "float32", "generate_batch of transformers, float32", CONTINUOUS
+            "transformers", "transformers", "float32", "generate_batch of transformers, float32", CONTINUOUS, rounds=1
         ),
         **precisions(
             "vllm",
@@ -129,7 +129,7 @@ SFT = Case(
     goals=beside("3m", "trl", 2.0, 3.0),
 )
 
-_PAIRS = {"warm": 8, "rows": 128, "longest": 512, "batch": 16}
+_PAIRS = {"warm": 8, "rows": 64, "longest": 512, "batch": 16}
 _PAIR_TRIES = {
     "random order": {}, "by length": {"group_by_length": True}, **_MICRO, **_BY_LENGTH,
     "weights in bfloat16": {"microbatch": 4, "group_by_length": True, "weights": "bfloat16"},
@@ -172,7 +172,7 @@ RL_STEP = Case(
         Workload(
             "3m",
             "3m",
-            {"rollouts": 64, "answers": 4, "longest_prompt": 96, "max_new_tokens": 128, "passes": 3},
+            {"rollouts": 64, "answers": 4, "longest_prompt": 96, "max_new_tokens": 128, "passes": 2},
             quick={"rollouts": 16, "max_new_tokens": 48, "passes": 1},
             toy=TINY,
         ),

@@ -28,7 +28,7 @@ def generation(job: Job) -> Outcome:
     stop = tokenizer.eos_token_id
     generate(prompts, settings(tokenizer, min(most, 32)))
     shape, passes, given = Decoder.of(model.config), [], []
-    for number in range(job.settings["passes"]):
+    for number in range(job.options.get("passes", job.settings["passes"])):
         torch.manual_seed(1000 * job.seed + number + 1)
         began = time.perf_counter()
         answers = generate(prompts, settings(tokenizer, most))
