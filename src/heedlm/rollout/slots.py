@@ -14,7 +14,7 @@ from torch import Tensor
 from heedlm.rollout.network import Block, Network
 
 # Columns of a block. On a CPU a block is a few kilobytes a head; on a GPU few blocks mean few launches.
-_CPU_WIDTH, _CPU_NUMBERS, _GPU_WIDTH = 32, 512, 512
+_CPU_WIDTH, _CPU_NUMBERS, _GPU_WIDTH = 32, 512, 128
 
 
 class Slots:
