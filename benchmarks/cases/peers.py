@@ -30,15 +30,15 @@ def beside(workload: str, peer: str, same: float, best: float, of: str = "heed")
 # Heed runs with its stages' defaults; these show what other microbatches would do.
 BUDGETS = {f"{n} tokens a microbatch": {"budget": n} for n in (512, 1024, 2048, 4096)}
 GENERATE = {"how": "generate"}
-CONTINUOUS = {"how": "generate_batch", "page_size": 32, "num_blocks": 1024, "max_batch_tokens": 512, "passes": 1}
+CONTINUOUS = {"how": "generate_batch", "page_size": 16, "num_blocks": 2048, "max_batch_tokens": 256, "passes": 1}
 _TRIED = {
     "dynamic cache, batch 128": {"how": "generate"},
     "static cache, batch 128": {"how": "generate", "cache": "static"},
     "dynamic cache, batch 64": {"how": "generate", "batch": 64},
     "dynamic cache, batch 32": {"how": "generate", "batch": 32},
     "generate_batch, its own defaults": {"how": "generate_batch"},
-    "generate_batch, pages of 32": CONTINUOUS,
-    "generate_batch, pages of 16, 256 tokens": {**CONTINUOUS, "page_size": 16, "max_batch_tokens": 256},
+    "generate_batch, pages of 16, 256 tokens": CONTINUOUS,
+    "generate_batch, pages of 32, 512 tokens": {**CONTINUOUS, "page_size": 32, "max_batch_tokens": 512},
 }
 
 GENERATION = Case(
