@@ -114,7 +114,7 @@ def token_nlls(
             if not picked:
                 continue
             packed = pack_sequences([sequences[index] for index in picked], device=device)
-            targets = (packed.positions > 0).nonzero().squeeze(1)
+            targets = packed.own[packed.positions[packed.own] > 0]
             with torch.inference_mode():
                 logps = sequence_logps(model, packed, targets)
             parts = torch.split((-logps).cpu(), [len(sequences[index]) - 1 for index in picked])

@@ -12,10 +12,10 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from heedlm.models.packed import Branches, Packed, Table
+from heedlm.models.packed import Branches, Packed, Section, Table
 
 NAME = "heed"  # of this function among those of transformers
-_SHORT = 256  # keys up to which attention in bfloat16 keeps its weights
+_SHORT = 512  # keys up to which attention in bfloat16 keeps its weights
 
 
 def packed_attention(
@@ -45,27 +45,40 @@ def packed_attention(
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else query.dtype
     # (1, H, N, D) → (N, H, D)
     q, k, v = (x[0].transpose(0, 1).to(dtype) for x in (query, key, value))
-    split, roots, branches = packed.root_tokens, packed.roots, packed.branches
+    outputs, begin = [], 0
+    for section in packed.sections:
+        part = slice(begin, begin + section.tokens)
+        outputs += _section(section, q[part], k[part], v[part], window, scale, dropout)
+        begin += section.tokens
+    return (outputs[0] if len(outputs) == 1 else torch.cat(outputs))[None], None
+
+
+def _section(
+    section: Section, q: Tensor, k: Tensor, v: Tensor, window: int | None, scale: float | None, dropout: float
+) -> list[Tensor]:
+    """Attention of one section's tokens (n, H, D): that of its roots, then that of its branches."""
+    split, roots, branches = section.root_tokens, section.roots, section.branches
     first, *reused = (_rows(x[:split], roots) for x in (q, k, v))
-    mask = _root_mask(roots.index.shape[1], window, query.device)
+    mask = _root_mask(roots.index.shape[1], window, q.device)
     upper = _flat(_attend(first, reused[0], reused[1], mask, scale, dropout), roots)
     if branches is None:
-        return upper[None], None
+        return [upper]
     table = branches.table
     own, *keyed = (_rows(x[split:], table) for x in (q, k, v))
     keys, values = (
-        torch.cat([root[: branches.shared, : branches.longest].index_select(0, branches.parents), branch], dim=1)
+        torch.cat([root.index_select(0, branches.parents), branch], dim=1)
         for root, branch in zip(reused, keyed, strict=True)
     )
-    lower = _flat(_attend(own, keys, values, _branch_mask(branches, window, q), scale, dropout), table)
-    return torch.cat([upper, lower])[None], None
+    return [upper, _flat(_attend(own, keys, values, _branch_mask(branches, window, q), scale, dropout), table)]
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None, dropout: float) -> Tensor:
     """Attention of padded rows (S, T, H, D); keys and values may have fewer heads. No mask means causal."""
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
     groups = q.shape[1] // k.shape[1]
-    if groups > 1:
+    # Without copies where a kernel can: the others take no fewer heads, and the plain product holds all weights.
+    shared = groups > 1 and q.device.type != "cpu" and mask is None and q.dtype in (torch.float16, torch.bfloat16)
+    if groups > 1 and not shared:
         k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
     if q.device.type == "cpu" and q.dtype == torch.bfloat16 and k.shape[2] <= _SHORT and not dropout:
         out: Tensor = _ShortRows.apply(  # type: ignore[no-untyped-call]
@@ -73,7 +86,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float |
         )
     else:
         out = scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, dropout_p=dropout
+            q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, dropout_p=dropout, enable_gqa=shared
         )
     return out.transpose(1, 2)
 

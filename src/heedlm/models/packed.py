@@ -20,6 +20,8 @@ from heedlm.ops.shapes import Bool, Int
 
 Ids = Sequence[int]
 
+_ALIKE, _FULL = 0.8, 384  # see `_sections`
+
 
 @dataclass(frozen=True)
 class Table:
@@ -51,35 +53,49 @@ class Table:
 
 @dataclass(frozen=True)
 class Branches:
-    """The pieces that follow a shared prefix.
+    """The pieces of a section that follow a shared prefix.
 
     Attributes:
         table: Their own tokens as padded rows.
-        parents: (S,) which of the shared roots each follows.
-        shared: How many roots are shared prefixes; they are the first roots.
-        longest: Tokens of the longest of those.
+        parents: (S,) which of the section's roots each follows.
+        longest: Tokens of the longest root.
         offsets: (S,) tokens of each branch's prefix.
         masks: What attention keeps from one layer to the next.
     """
 
     table: Table
     parents: Int[Tensor, "S"]
-    shared: int
     longest: int
     offsets: Int[Tensor, "S"]
     masks: dict[object, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
+class Section:
+    """Sequences of like length, side by side: attention is computed a section at a time, with little padding.
+
+    Attributes:
+        roots: Pieces at the start of a sequence: whole sequences, or prefixes that several share.
+        branches: Pieces that follow these, or None where nothing is shared.
+        root_tokens: Tokens of the roots; the branches' come after them.
+        tokens: Tokens of both.
+    """
+
+    roots: Table
+    branches: Branches | None
+    root_tokens: int
+    tokens: int
+
+
+@dataclass(frozen=True)
 class Packed:
-    """Sequences in one row: first the pieces that stand alone or are shared, then those that follow a shared one.
+    """Sequences in one row.
 
     Attributes:
         tokens: (N,) token ids.
         positions: (N,) place of each token in its own sequence, from 0.
         before: (N,) index of the token before it in its sequence; its own index where there is none.
-        roots: Pieces at the start of a sequence.
-        branches: Pieces that follow a shared prefix, or None where nothing is shared.
+        sections: What of the row belongs together, from its beginning to its end.
         sequences: (first, length) of each sequence's own part, in the order they were given: the whole
             sequence, or what follows its prefix.
         prefixes: (first, length) of what comes before that part; length 0 where nothing does.
@@ -88,18 +104,12 @@ class Packed:
     tokens: Int[Tensor, "N"]
     positions: Int[Tensor, "N"]
     before: Int[Tensor, "N"]
-    roots: Table
-    branches: Branches | None
+    sections: list[Section]
     sequences: list[tuple[int, int]]
     prefixes: list[tuple[int, int]]
 
     def __len__(self) -> int:
         return int(self.tokens.shape[0])
-
-    @property
-    def root_tokens(self) -> int:
-        """Tokens of the roots; the branches' come after them."""
-        return int(self.roots.inverse.shape[0])
 
     @cached_property
     def last(self) -> Int[Tensor, "S"]:
@@ -144,50 +154,106 @@ def pack_sequences(
     starts = [()] * len(sequences) if prefixes is None else [tuple(prefix) for prefix in prefixes]
     if not all(sequences):
         raise ValueError("every sequence needs at least one token of its own")
-    shared = _shared(starts)
-    alone = [i for i, start in enumerate(starts) if start not in shared]
-    roots: list[Ids] = [*shared, *((*starts[i], *sequences[i]) for i in alone)]
-    following = [i for i, start in enumerate(starts) if start in shared]
-    branches = [sequences[i] for i in following]
-    firsts = _firsts(map(len, [*roots, *branches]))
-
+    where = torch.device(device)
+    lengths: list[int] = []  # of the pieces, in the order they are laid down
+    offsets: list[int] = []  # where in its sequence each piece begins
+    ends: list[int] = []  # index of the token before each piece; -1 where there is none
+    ids: list[int] = []
     own: list[tuple[int, int]] = [(0, 0)] * len(sequences)
     before: list[tuple[int, int]] = [(0, 0)] * len(sequences)
-    for place, i in enumerate(alone, start=len(shared)):
-        before[i] = (firsts[place], len(starts[i]))
-        own[i] = (firsts[place] + len(starts[i]), len(sequences[i]))
-    for place, i in enumerate(following, start=len(roots)):
-        before[i] = (firsts[shared[starts[i]]], len(starts[i]))
-        own[i] = (firsts[place], len(sequences[i]))
-
-    where = torch.device(device)
-    lengths = [len(piece) for piece in (*roots, *branches)]
-    offsets = [len(starts[i]) for i in following]
-    parents = [shared[starts[i]] for i in following]
-    repeats, heads = torch.tensor(lengths, device=where), torch.tensor(firsts, device=where)
-    places = torch.arange(sum(lengths), device=where)
-    inside = places - heads.repeat_interleave(repeats)
-    previous = places - 1
-    ends = [firsts[parent] + offset - 1 for parent, offset in zip(parents, offsets, strict=True)]
-    previous[heads] = torch.tensor([*firsts[: len(roots)], *ends], device=where)
-    shifts = torch.tensor([*[0] * len(roots), *offsets], device=where)
-    return Packed(
-        tokens=torch.tensor(list(chain.from_iterable([*roots, *branches])), dtype=torch.long, device=where),
-        positions=inside + shifts.repeat_interleave(repeats),
-        before=previous,
-        roots=Table.of(lengths[: len(roots)], where),
-        branches=Branches(
-            table=Table.of(lengths[len(roots) :], where),
-            parents=torch.tensor(parents, device=where),
-            shared=len(shared),
-            longest=max(map(len, shared)),
-            offsets=torch.tensor(offsets, device=where),
+    sections = []
+    for groups in _sections(_groups(sequences, starts)):
+        first_piece, begin = len(lengths), len(ids)
+        for group in groups:
+            group.first = len(ids)
+            for i in group.members[:1] if group.whole else []:
+                before[i] = (len(ids), len(starts[i]))
+                own[i] = (len(ids) + len(starts[i]), len(sequences[i]))
+            lengths.append(len(group.root))
+            offsets.append(0)
+            ends.append(-1)
+            ids += group.root
+        middle, split = len(lengths), len(ids)
+        for group in groups:
+            for i in [] if group.whole else group.members:
+                before[i], own[i] = (group.first, len(group.root)), (len(ids), len(sequences[i]))
+                lengths.append(len(sequences[i]))
+                offsets.append(len(group.root))
+                ends.append(group.first + len(group.root) - 1)
+                ids += sequences[i]
+        parents = [place for place, group in enumerate(groups) if not group.whole for _ in group.members]
+        branches = None
+        if parents:
+            branches = Branches(
+                table=Table.of(lengths[middle:], where),
+                parents=torch.tensor(parents, device=where),
+                longest=max(lengths[first_piece:middle]),
+                offsets=torch.tensor(offsets[middle:], device=where),
+            )
+        sections.append(
+            Section(Table.of(lengths[first_piece:middle], where), branches, split - begin, len(ids) - begin)
         )
-        if shared
-        else None,
+    sizes = torch.tensor(lengths, device=where)
+    heads = sizes.cumsum(0) - sizes
+    places = torch.arange(len(ids), device=where)
+    previous, last = places - 1, torch.tensor(ends, device=where)
+    previous[heads] = torch.where(last < 0, heads, last)
+    shifts = torch.tensor(offsets, device=where) - heads
+    return Packed(
+        tokens=torch.tensor(ids, dtype=torch.long, device=where),
+        positions=places + shifts.repeat_interleave(sizes),
+        before=previous,
+        sections=sections,
         sequences=own,
         prefixes=before,
     )
+
+
+@dataclass
+class _Group:
+    """A root and the sequences that follow it, or a sequence by itself (`whole`)."""
+
+    root: list[int]
+    members: list[int]
+    whole: bool
+    longest: int  # tokens of the longest sequence, its prefix included
+    first: int = 0  # where the root begins
+
+    @property
+    def tokens(self) -> int:
+        return self.longest * max(1, len(self.members))
+
+
+def _groups(sequences: Sequence[Ids], starts: Sequence[tuple[int, ...]]) -> list[_Group]:
+    """Those with a shared prefix, then those without; each kind from long to short."""
+    shared = {start: _Group(list(start), [], False, 0) for start in _shared(starts)}
+    alone = []
+    for i, (start, ids) in enumerate(zip(starts, sequences, strict=True)):
+        length = len(start) + len(ids)
+        if start in shared:
+            shared[start].members.append(i)
+            shared[start].longest = max(shared[start].longest, length)
+        else:
+            alone.append(_Group([*start, *ids], [i], True, length))
+    return sorted([*shared.values(), *alone], key=lambda group: (group.whole, -group.longest))
+
+
+def _sections(groups: list[_Group]) -> list[list[_Group]]:
+    """Neighbours in one section while they are of one kind and nearly as long as its longest.
+
+    Padding costs attention the square of the length, another section the price of a few calls: short sections
+    go on until they hold some tokens.
+    """
+    found: list[list[_Group]] = []
+    held = 0
+    for group in groups:
+        alike = bool(found) and found[-1][0].whole == group.whole
+        if not alike or (group.longest < _ALIKE * found[-1][0].longest and held >= _FULL):
+            found.append([])
+            held = 0
+        found[-1].append(group)
+        held += group.tokens
+    return found
 
 
 def packed_length(sequences: Iterable[Ids], prefixes: Iterable[Ids]) -> int:
@@ -207,12 +273,3 @@ def _shared(starts: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], int]:
             shared[start] = len(shared)
         seen.add(start)
     return shared
-
-
-def _firsts(lengths: Iterable[int]) -> list[int]:
-    """Where each of the pieces that follow one another begins."""
-    firsts, total = [], 0
-    for length in lengths:
-        firsts.append(total)
-        total += length
-    return firsts

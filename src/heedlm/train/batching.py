@@ -27,9 +27,9 @@ def lay_out(rows: Sequence[Row], device: torch.device | str = "cpu") -> tuple[Pa
 
     The first token of a row never counts: nothing predicts it.
     """
-    counted = [flag for row in rows for flag in (False, *row.mask[1:])]
     packed = pack_sequences([row.ids for row in rows], device=device)
-    return packed, torch.tensor(counted, device=device).nonzero().squeeze(1)
+    counted = [flag for row in rows for flag in (False, *row.mask[1:])]
+    return packed, packed.own[torch.tensor(counted, device=device)]
 
 
 def pack(rows: Sequence[Row], length: int) -> list[list[Row]]:

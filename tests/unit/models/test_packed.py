@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.unit.train.tiny import exact
 from transformers import PreTrainedModel
@@ -114,17 +114,34 @@ def test_every_token_keeps_its_place_and_its_predecessor(pairs: list[tuple[list[
 
 def test_a_prefix_is_laid_down_once_and_only_where_it_is_shared() -> None:
     packed = pack_sequences([[1], [2], [3]], [[7, 8], [7, 8], [9]])
-    assert packed.tokens.tolist() == [7, 8, 9, 3, 1, 2]
-    assert packed.own.tolist() == [4, 5, 3]
-    assert packed.before.tolist() == [0, 0, 2, 2, 1, 1]
+    assert packed.tokens.tolist() == [7, 8, 1, 2, 9, 3]
+    assert packed.own.tolist() == [2, 3, 5]
+    assert packed.before.tolist() == [0, 0, 1, 1, 4, 4]
     with pytest.raises(ValueError, match="at least one token of its own"):
         pack_sequences([[1], []], [[5], [5]])
 
 
-@settings(max_examples=20)
+def test_sequences_of_like_length_share_a_section() -> None:
+    """Attention's padding, in cells of its padded rows, stays small beside rows that are all as long as the longest."""
+    lengths = [4, 400, 30, 380, 25, 390, 200, 5, 210, 30]
+    packed = pack_sequences([[1] * n for n in lengths])
+    widths = [section.roots.index.shape for section in packed.sections]
+    assert sum(section.tokens for section in packed.sections) == sum(lengths)
+    assert len(widths) > 1
+    assert sum(rows * width**2 for rows, width in widths) < 1.5 * sum(n**2 for n in lengths)
+    again = pack_sequences([[1] * n for n in lengths], [[2, 3]] * 5 + [[4]] * 5)
+    assert [section.branches is None for section in again.sections] == [False] * len(again.sections)
+
+
+@pytest.mark.parametrize("alike", [0.8, 1.0])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 2**31), st.integers(1, 12))
-def test_any_mixture_of_lengths_packs(tiny: Tiny, seed: int, count: int) -> None:
+def test_any_mixture_of_lengths_packs(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, alike: float, seed: int, count: int
+) -> None:
     model = _gpt2(tiny)
+    monkeypatch.setattr("heedlm.models.packed._ALIKE", alike)
+    monkeypatch.setattr("heedlm.models.packed._FULL", 1)  # many sections even of short sequences
     generator = torch.Generator().manual_seed(seed)
 
     def some(least: int) -> list[int]:
