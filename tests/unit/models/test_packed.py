@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.unit import devices
 from tests.unit.train.tiny import exact
-from transformers import PreTrainedModel
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from heedlm.models import logits, new_reward, token_scores
+from heedlm.models import attention, forward, logits, new_reward, token_scores
 from heedlm.models.attention import _ShortRows
 from heedlm.models.forward import (
     compute_in,
@@ -237,3 +239,46 @@ def test_short_rows_in_bfloat16_are_attention_up_to_rounding(window: int | None)
         results.append((out, *torch.autograd.grad((out * weights).sum(), parts)))
     for found, expected in zip(*results, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)  # its softmax is in float32
+
+
+def test_rounding_of_a_deep_model_in_bfloat16_is_not_taken_for_an_inability_to_pack() -> None:
+    torch.manual_seed(0)
+    shape = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "vocab_size": 50}
+    model = LlamaForCausalLM(LlamaConfig(num_hidden_layers=24, initializer_range=0.15, **shape)).bfloat16().eval()
+    assert packs(model)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_model_that_does_not_pack_says_so_once(
+    tiny: Tiny, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(forward, "_told", set())
+    for _ in range(2):
+        assert not packs(tiny("bloom").to(dtype))
+    assert packs(tiny("llama").to(dtype))
+    assert [record.message.split(":")[0] for record in caplog.records] == [
+        "BloomForCausalLM cannot compute packed rows"
+    ]
+
+
+@pytest.mark.parametrize(("dtype", "masked"), [(torch.bfloat16, False), (torch.bfloat16, True), (torch.float32, False)])
+def test_a_gpu_gets_keys_and_values_without_copies_where_its_kernel_takes_them(
+    dtype: torch.dtype, masked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(5)
+    q, k, v = (torch.randn((2, 5, heads, 8), generator=generator).to(dtype) for heads in (4, 2, 2))
+    mask = torch.zeros(5, 5, dtype=dtype).masked_fill_(~torch.ones(5, 5).tril().bool(), -torch.inf) if masked else None
+    wanted = attention._attend(q, k, v, mask, None, 0.0)
+    heads = []
+    real = attention.scaled_dot_product_attention
+
+    def watched(*parts: torch.Tensor, **options: Any) -> torch.Tensor:
+        heads.append((parts[1].shape[1], options["enable_gqa"]))
+        return real(*parts, **options)
+
+    monkeypatch.setattr(attention, "scaled_dot_product_attention", watched)
+    with devices.pretended(monkeypatch) as device:
+        there = [None if x is None else x.to(device) for x in (q, k, v, mask)]
+        found = attention._attend(*there, None, 0.0)
+    torch.testing.assert_close(devices.here(found), wanted, atol=2e-2, rtol=2e-2)
+    assert heads == [(2, True) if dtype == torch.bfloat16 and not masked else (4, False)]
