@@ -20,7 +20,7 @@ from heedlm.ops.shapes import Float, Int
 # Numbers of a (B, T, V) tensor worked on at once. On a CPU a block should stay in the cache; on a GPU it
 # should be large beside the cost of a launch and small beside the memory.
 _CPU_BLOCK, _GPU_BLOCK = 2**19, 2**26
-_CPU_HEAD_BLOCK = 2**20
+_CPU_HEAD_BLOCK, _GPU_HEAD_BLOCK = 2**20, 2**28
 
 
 def token_logps(
@@ -184,11 +184,14 @@ class _HeadLogps(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None, None]:
         hidden, weight, bias, targets, total = ctx.saved_tensors
         out_hidden = torch.empty_like(hidden)
-        out_weight = torch.zeros(weight.shape, dtype=total.dtype, device=weight.device)
-        out_bias = None if bias is None else torch.zeros(bias.shape, dtype=total.dtype, device=weight.device)
+        # A frozen head, as beside adapters, gets none: its gradient would cost as much as that of the states.
+        out_weight, out_bias = (
+            torch.zeros(tensor.shape, dtype=total.dtype, device=tensor.device) if wants else None
+            for wants, tensor in zip(ctx.needs_input_grad[1:3], (weight, bias), strict=True)
+        )
         for rows in _head_blocks(hidden, weight):
             share = (grad[rows] / ctx.temperature).unsqueeze(-1)
             # d logp / d logit = (1 for the token itself, else 0) − its probability, over the temperature.
@@ -198,14 +201,15 @@ class _HeadLogps(torch.autograd.Function):
                 out_bias += block.sum(0)
             small = block.to(hidden.dtype)
             out_hidden[rows] = small @ weight
-            out_weight += small.T @ hidden[rows]
-        bias_gradient = None if out_bias is None else out_bias.to(bias.dtype)
-        return out_hidden, out_weight.to(weight.dtype), bias_gradient, None, None
+            if out_weight is not None:
+                out_weight += small.T @ hidden[rows]
+        of_weight, of_bias = (None if out is None else out.to(weight.dtype) for out in (out_weight, out_bias))
+        return out_hidden, of_weight, of_bias, None, None
 
 
 def _head_blocks(hidden: Tensor, weight: Tensor) -> Iterator[slice]:
     """Rows whose logits make about one block of numbers, never so few that the product is a thin one."""
-    size = _CPU_HEAD_BLOCK if hidden.device.type == "cpu" else _GPU_BLOCK
+    size = _CPU_HEAD_BLOCK if hidden.device.type == "cpu" else _GPU_HEAD_BLOCK
     step = max(128, size // weight.shape[0])
     for start in range(0, hidden.shape[0], step):
         yield slice(start, min(start + step, hidden.shape[0]))

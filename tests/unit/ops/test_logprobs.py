@@ -1,9 +1,11 @@
 """Log-probabilities and entropies against definitions written out."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
+from tests.unit import devices
 
 from heedlm.ops import logprobs
 from heedlm.ops.logprobs import entropy, token_logps
@@ -103,3 +105,49 @@ def test_a_temperature_without_log_probabilities_is_refused(temperature):
         token_logps(torch.zeros(1, 2, 3), torch.zeros(1, 2, dtype=torch.long), temperature)
     with pytest.raises(ValueError, match="temperature must be positive"):
         entropy(torch.zeros(1, 2, 3), temperature)
+
+
+# ---------------------------------------------------------------- straight from hidden states
+
+
+def test_a_frozen_head_gets_no_gradient_and_the_states_the_same():
+    torch.manual_seed(4)
+    hidden, weight, bias = torch.randn(7, 3), torch.randn(5, 3), torch.randn(5)
+    targets, grad, total = torch.randint(0, 5, (7,)), torch.randn(7), torch.linspace(0, 1, 7)
+
+    def backward(*wanted):
+        saved = {"saved_tensors": (hidden, weight, bias, targets, total), "temperature": 0.7}
+        context = SimpleNamespace(**saved, needs_input_grad=(True, *wanted, False, False))
+        return logprobs._HeadLogps.backward(context, grad)[:3]
+
+    everything, frozen, biased = backward(True, True), backward(False, False), backward(False, True)
+    assert frozen[1] is frozen[2] is biased[1] is None
+    assert torch.equal(frozen[0], everything[0])
+    assert torch.equal(biased[2], everything[2])
+    assert everything[1].shape == weight.shape
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_gradients_of_the_head_are_those_of_the_definition(frozen):
+    torch.manual_seed(4)
+    hidden, weight, bias = (torch.randn(*shape, dtype=torch.float64) for shape in ((7, 3), (5, 3), (5,)))
+    inputs = [hidden.requires_grad_(), weight.requires_grad_(not frozen), bias.requires_grad_(not frozen)]
+    targets = torch.randint(0, 5, (7,))
+    logprobs.head_logps(hidden, weight, targets, 0.7, bias).sum().backward()
+    found = [x.grad for x in inputs]
+    for x in inputs:
+        x.grad = None
+    plain = ((hidden @ weight.T + bias) / 0.7).log_softmax(-1).gather(-1, targets[:, None])
+    plain.sum().backward()
+    for ours, other in zip(found, [x.grad for x in inputs], strict=True):
+        if other is None:
+            assert ours is None
+        else:
+            torch.testing.assert_close(ours, other, rtol=1e-10, atol=1e-12)
+
+
+def test_a_gpu_takes_more_rows_of_logits_at_once(monkeypatch):
+    hidden, weight = torch.zeros(3000, 2), torch.zeros(4096, 2)
+    assert len(list(logprobs._head_blocks(hidden, weight))) == 12
+    with devices.pretended(monkeypatch) as device:
+        assert list(logprobs._head_blocks(hidden.to(device), weight)) == [slice(0, 3000)]
