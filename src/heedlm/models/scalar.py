@@ -34,7 +34,7 @@ def new_reward(policy: str | Path | PreTrainedModel, *, seed: int = 0) -> Scalar
     config.heed = {"gain": 1.0, "bias": 0.0}
     weight = next(model.parameters())
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[weight.device] if weight.is_cuda else []), torch.device(weight.device):
             auto: Any = AutoModelForSequenceClassification
             scalar = auto.from_config(config, dtype=weight.dtype, attn_implementation=model.config._attn_implementation)
         scalar.base_model.load_state_dict(model.base_model.state_dict())
@@ -43,6 +43,10 @@ def new_reward(policy: str | Path | PreTrainedModel, *, seed: int = 0) -> Scalar
     if not isinstance(getattr(scalar, "score", None), torch.nn.Linear):
         raise BadInput(f"{type(scalar).__name__} has no linear `score` head: use another architecture")
     fresh = _placed(scalar, weight)
+    # Rotary frequencies are in no state, and their last digits depend on where they were computed.
+    for name, buffer in model.base_model.named_buffers():
+        parent, _, last = name.rpartition(".")
+        setattr(fresh.base_model.get_submodule(parent), last, buffer.clone())
     init_head(fresh, seed)
     return fresh
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.unit import devices
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from heedlm.models import (
@@ -16,6 +17,7 @@ from heedlm.models import (
     new_reward,
     reward_scores,
     save_model,
+    scalar,
     token_scores,
     weights_hash,
 )
@@ -93,3 +95,20 @@ def test_fresh_weights_keep_the_shape_only(tiny: Tiny) -> None:
     assert {p.dtype for p in fresh.parameters()} == {torch.float64}
     assert weights_hash(fresh) == weights_hash(fresh_weights(model, seed=1))
     assert weights_hash(fresh) != weights_hash(model)
+
+
+def test_it_is_made_where_the_policy_is_and_has_its_buffers(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = tiny("llama").bfloat16()
+    frequencies = torch.rand(4) + 1
+    policy.model.rotary_emb.inv_freq = frequencies.clone()
+    made: list[PreTrainedModel] = []
+    auto = scalar.AutoModelForSequenceClassification
+    real = auto.from_config
+    monkeypatch.setattr(auto, "from_config", lambda *a, **b: made.append(real(*a, **b)) or made[-1])
+    with devices.pretended(monkeypatch) as device:
+        reward = new_reward(policy.to(device))
+        assert {weight.device for weight in [*made[0].parameters(), *reward.parameters()]} == {device}
+        assert torch.equal(devices.here(reward.base_model.rotary_emb.inv_freq), frequencies)
+    here = new_reward(tiny("llama").bfloat16())
+    assert torch.equal(devices.here(reward.score.weight), here.score.weight)
+    assert made[0].score.weight.dtype == torch.bfloat16
