@@ -8,9 +8,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit import devices
 from torch import nn
 
-from heedlm.train.learner import Learner
+from heedlm.ops.types import Loss
+from heedlm.train.learner import Learner, Term
+from heedlm.train.loop import Best
 from heedlm.train.optim import Optim
 from heedlm.train.state import load_state, rng_state, save_state, seed_everything, set_rng_state
 
@@ -123,3 +126,52 @@ def test_random_generators_go_on_where_they_were(tmp_path):
         assert draw() == seeded
     finally:
         set_rng_state(before)
+
+
+def test_generators_of_gpus_are_kept_where_something_was_drawn_on_one(monkeypatch):
+    states = [torch.zeros(16, dtype=torch.uint8), torch.ones(16, dtype=torch.uint8)]
+    put = []
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: states)
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", put.append)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    assert "cuda" not in rng_state()
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    state = rng_state()
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)  # resumed where there are fewer
+    set_rng_state(state)
+    assert [len(given) for given in put] == [1]
+    assert torch.equal(put[0][0], states[0])
+
+
+def test_a_checkpoint_of_a_gpu_goes_on_there_and_on_the_cpu(tmp_path, monkeypatch):
+    def learner(device):
+        torch.manual_seed(0)
+        return Learner(nn.Linear(3, 1).to(device), Optim(lr=0.1), 4)
+
+    def step(held):
+        x = torch.arange(6.0).view(2, 3).to(held.model.weight.device)
+        held.update([Term(lambda: Loss(held.model(x).squeeze(1), torch.tensor(2)), 2)])
+
+    plain = learner("cpu")
+    step(plain)
+    step(plain)
+    with devices.pretended(monkeypatch) as device:
+        first, second = learner(device), learner(device)
+        step(first)
+        best = Best(first.model)
+        best.offer(1.0, 1)
+        save_state(tmp_path, {"learner": first.state_dict(), "best": best.state_dict()})
+        state = load_state(tmp_path)
+        second.load_state_dict(state["learner"])
+        step(second)
+        torch.testing.assert_close(devices.here(second.model.weight), plain.model.weight)
+        best = Best(second.model)
+        best.load_state_dict(state["best"])
+        best.restore()
+        assert second.model.weight.device == device
+        assert torch.equal(devices.here(second.model.weight), devices.here(first.model.weight))
+    third = learner("cpu")
+    third.load_state_dict(load_state(tmp_path)["learner"])
+    step(third)
+    torch.testing.assert_close(third.model.weight, plain.model.weight)
