@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -126,8 +127,11 @@ class Scorer(Protocol):
 class RewardSource(Named, Protocol):
     """Where reward comes from: a learned model, a rule, a judge, a game."""
 
-    def open(self, chat: Chat) -> Scorer:
-        """Load what scoring needs. BadInput if that cannot be used with the policy behind `chat`."""
+    def open(self, chat: Chat, device: torch.device | str = "cpu") -> Scorer:
+        """Load what scoring needs, onto the device of the policy's answers.
+
+        BadInput if that cannot be used with the policy behind `chat`.
+        """
         ...
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from heedlm.config import Config
 from heedlm.errors import BadInput
@@ -18,7 +19,7 @@ class GoldReward(Config):
 
     name: Literal["gold"] = "gold"
 
-    def open(self, chat: Chat) -> GoldReward:
+    def open(self, chat: Chat, device: torch.device | str = "cpu") -> GoldReward:
         """Nothing to load."""
         return self
 
@@ -35,9 +36,10 @@ class GoldReward(Config):
                     f"prompt {prompt.id}: no ground truth (meta.task), so no gold reward; use a reward model"
                 )
             golds.append(score(prompt.meta.task, text))
-        dtype = episodes.rollouts.logps.dtype
-        parts = {
-            name: torch.tensor([getattr(gold, name) for gold in golds], dtype=dtype)
-            for name in ("helpful", "honest", "harmless", "form", "length")
-        }
-        return Reward(torch.tensor([gold.total for gold in golds], dtype=dtype), parts)
+        like = episodes.rollouts.logps
+
+        def numbers(name: str) -> Tensor:
+            return torch.tensor([getattr(gold, name) for gold in golds], dtype=like.dtype, device=like.device)
+
+        parts = {name: numbers(name) for name in ("helpful", "honest", "harmless", "form", "length")}
+        return Reward(numbers("total"), parts)

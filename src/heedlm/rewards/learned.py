@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from pydantic import Field, PositiveInt
 from transformers import PreTrainedModel
 
@@ -24,11 +25,14 @@ class Learned(Config):
     path: str = Field(description="a reward run, or a folder with a one-label sequence-classification model")
     budget: PositiveInt = Field(4096, description="tokens a forward pass may hold")
 
-    def open(self, chat: Chat, base: PreTrainedModel | None = None) -> LearnedReward:
+    def open(
+        self, chat: Chat, device: torch.device | str = "cpu", base: PreTrainedModel | None = None
+    ) -> LearnedReward:
         """Load the model.
 
         Args:
             chat: The policy's.
+            device: Where the policy's answers lie.
             base: A model in memory; a reward model that was trained as an adapter on just its weights goes on them.
 
         Raises:
@@ -36,7 +40,7 @@ class Learned(Config):
         """
         folder = runs.find_model(self.path)
         tokenizer = load_tokenizer(folder)
-        model = self._shared(base) or load_reward(folder)
+        model = self._shared(base) or load_reward(folder, device=device)
         check_fits(whole(model), tokenizer, self.path)
         check_same_vocabulary(chat.tokenizer, tokenizer, ("the policy", f"the reward model {self.path}"))
         return LearnedReward(model, self.budget)

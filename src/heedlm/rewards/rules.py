@@ -20,7 +20,7 @@ _WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+")
 class _Rule(Config):
     """A reward of the text; subclasses say what `measure` is."""
 
-    def open(self, chat: Chat) -> _Rule:
+    def open(self, chat: Chat, device: torch.device | str = "cpu") -> _Rule:
         """Nothing to load."""
         return self
 
@@ -32,7 +32,8 @@ class _Rule(Config):
         """(B,) measures of the texts."""
         ended = episodes.rollouts.ended.tolist()
         values = [self.measure(text, done) for text, done in zip(episodes.texts, ended, strict=True)]
-        return Reward(torch.tensor(values, dtype=episodes.rollouts.logps.dtype))
+        like = episodes.rollouts.logps
+        return Reward(torch.tensor(values, dtype=like.dtype, device=like.device))
 
 
 class EndsWell(_Rule):

@@ -43,7 +43,7 @@ class Experience:
 
     def select(self, rows: Sequence[int]) -> Experience:
         """Some rows, with the padding that all of them share cut off."""
-        index = torch.as_tensor(list(rows))
+        index = torch.as_tensor(list(rows), device=self.tokens.device)
         width = int(self.lengths[index].max())
         parts = {f.name: getattr(self, f.name)[index] for f in fields(self)}
         return Experience(**{name: x if x.ndim == 1 else x[:, :width] for name, x in parts.items()})

@@ -39,7 +39,8 @@ def rollout_facts(rollouts: Rollouts, logps: Tensor, reference: Tensor, spread: 
 
 def reward_facts(scores: Tensor, shaped: Tensor) -> dict[str, float]:
     """Distribution of the raw scores (B,) in the source's units, and the mean of the shaped ones."""
-    low, middle, high = torch.quantile(scores.float(), torch.tensor([0.01, 0.5, 0.99])).tolist()
+    points = torch.tensor([0.01, 0.5, 0.99], device=scores.device)
+    low, middle, high = torch.quantile(scores.float(), points).tolist()
     return {
         "reward/mean": float(scores.mean()),
         "reward/std": float(scores.std(correction=0)),

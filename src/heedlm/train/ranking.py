@@ -178,7 +178,7 @@ class RankingTraining:
         def term(places: list[int]) -> Term:
             part = [chosen[i] for i in places]
             batch = pack_rankings(part, tensor_device(model))
-            ranked = self._ranked(part)
+            ranked = self._ranked(part, tensor_device(model))
 
             def loss() -> Loss:
                 return self.objective(sequence_scores(model, batch, batch.last), ranked)
@@ -187,9 +187,10 @@ class RankingTraining:
 
         return [term(places) for places in microbatches([ranking.work for ranking in chosen], self.budget)]
 
-    def _ranked(self, rankings: Sequence[Ranking]) -> RankedBatch:
+    def _ranked(self, rankings: Sequence[Ranking], device: torch.device | str = "cpu") -> RankedBatch:
         margins = [self.objective.margin_for(ranking.strength) for ranking in rankings]
-        return ranked_batch([ranking.ranks for ranking in rankings], margins=margins if any(margins) else None)
+        ranks = [ranking.ranks for ranking in rankings]
+        return ranked_batch(ranks, margins=margins if any(margins) else None, device=device)
 
     def _imitation_terms(self, chosen: Sequence[Ranking], label: str) -> list[Term]:
         if self.imitation == 0 or self.language_model is None:
