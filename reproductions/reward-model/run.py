@@ -26,6 +26,8 @@ from heedlm.runs import Run
 from heedlm.stages import label, pretrain, reward, sample, sft, village
 
 HERE = Path(__file__).parent
+CELL = ("size", "prompts", "answers", "demonstrations", "batch", "epochs")
+BATCH = 32  # prompts a step
 DEMONSTRATIONS = 10_000  # that a reward model's trunk was fine-tuned on
 # Larger models get lower rates; not tuned. Doubling the rate of the tiny reward model moved its accuracy by 0.4 points.
 RATES = {
@@ -110,6 +112,7 @@ def shard(args: argparse.Namespace, size: str, prompts: int, seed: int, world: R
         "model": str(tuned.path),
         "data": str(labels.path),
         "limit": prompts,
+        "batch": args.batch,
         "seed": seed,
         "threads": args.threads,
         "optim": {"lr": RATES[size]["reward"]},
@@ -119,6 +122,7 @@ def shard(args: argparse.Namespace, size: str, prompts: int, seed: int, world: R
     }
     name = f"{size}-{prompts}-seed{seed}-epochs{args.epochs:g}"
     name += "" if args.answers == 4 else f"-k{args.answers}"
+    name += "" if args.batch == BATCH else f"-batch{args.batch}"
     name += "" if args.demonstrations == DEMONSTRATIONS else f"-demonstrations{args.demonstrations}"
     return stage(reward, "reward", args.out, name, settings)
 
@@ -145,6 +149,7 @@ def collect(out: Path) -> dict[str, Any]:
                 "prompts": settings["limit"],
                 "answers": asked["answers"],
                 "demonstrations": trunk.info.results["demonstrations"],
+                "batch": settings["batch"],
                 "precision": settings.get("compute", {}).get("precision", "float32"),
                 "seed": settings["seed"],
                 "epochs": settings["epochs"],
@@ -157,7 +162,12 @@ def collect(out: Path) -> dict[str, Any]:
             }
         )
     rows.sort(key=lambda row: (row["answers"], row["parameters"], row["prompts"], row["seed"]))
-    best = min(rows, key=lambda row: row["gap_points"])
+    cells: dict[tuple[Any, ...], list[float]] = {}
+    for row in rows:
+        cells.setdefault(tuple(row[name] for name in CELL), []).append(row["gap_points"])
+    # The mean over a cell's seeds: the best of many single runs would be luck.
+    means = {cell: sum(gaps) / len(gaps) for cell, gaps in cells.items()}
+    best = min(means, key=lambda cell: means[cell])
     return {
         "command": "reproductions/reward-model/run.py --sizes SIZE --prompts N --answers K --seeds S --epochs PASSES",
         "versions": labels.info.versions,
@@ -165,10 +175,11 @@ def collect(out: Path) -> dict[str, Any]:
         "ceiling_meaning": "E[max(p, 1 - p)] over the test pairs: the accuracy of the true preference itself",
         "rows": rows,
         "claims": {
-            "gap at the best is at most 5 points": {
-                "gap_points": best["gap_points"],
-                "at": {name: best[name] for name in ("size", "prompts", "answers", "demonstrations", "epochs", "seed")},
-                "holds": best["gap_points"] <= 5,
+            "gap at the best, mean over its seeds, is at most 5 points": {
+                "gap_points": means[best],
+                "single_runs": cells[best],
+                "at": dict(zip(CELL, best, strict=True)),
+                "holds": means[best] <= 5,
             }
         },
     }
@@ -185,12 +196,14 @@ def draw(result: dict[str, Any]) -> None:
             known = best.get(row["prompts"])
             if known is None or row["gap_points"] < known["gap_points"]:
                 best[row["prompts"]] = row
+        if len(best) < 2:
+            continue  # a point, not a line: it stands in the table
         found = [best[amount] for amount in sorted(best)]
         name = f"{kind[0]}, {kind[1]} answers" + (f", {kind[2]:,} demonstrations" if kind[2] != DEMONSTRATIONS else "")
         places = [row["prompts"] for row in found]
         lines[name] = (places, [row["gap_points"] for row in found])
         bands[name] = tuple([100 * (row["ceiling"] - row[end]) for row in found] for end in ("high", "low"))  # type: ignore[assignment]
-    curves(HERE / "accuracy.png", lines, x="prompts", y="points below what the annotators' noise allows",
+    curves(HERE / "accuracy.png", lines, x="prompts", y="points below the ceiling",
            title="Reward models in the village, 73 % annotators", bands=bands, level=5.0, log_x=True)  # fmt: skip
 
 
@@ -204,6 +217,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=float, default=1.0, help="passes over the comparisons")
     parser.add_argument("--answers", type=int, default=4, help="answers ranked to each prompt")
     parser.add_argument("--demonstrations", type=int, default=DEMONSTRATIONS, help="for the reward model's own trunk")
+    parser.add_argument("--batch", type=int, default=BATCH, help="prompts a step")
     parser.add_argument("--precision", default="auto", help="of training, as compute.precision of heed reward")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--collect", action="store_true", help="only gather the finished shards")
