@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from heedlm.config.base import Config, StageConfig, default_of, discriminator, keys, member_configs, tag
+from heedlm.config.base import Config, Device, StageConfig, default_of, discriminator, keys, member_configs, tag
 from heedlm.config.layers import Layers
 from heedlm.config.toml import to_toml
 from heedlm.config.words import Raw, presets, put, read_file, split
 
 __all__ = [
     "Config",
+    "Device",
     "StageConfig",
     "config_hash",
     "default_of",

@@ -6,12 +6,17 @@ import re
 import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
+# A setting of everything that computes with a model; `models.compute.find_device` reads it.
+Device = Annotated[
+    str,
+    Field(description="where models compute: cpu, cuda, cuda:1 and so on; auto: a GPU if torch can use one, else cpu"),
+]
 _NUMBERS = (int, float, int | None, float | None)
 
 

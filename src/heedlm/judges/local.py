@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from heedlm.config import Config
+from heedlm.config import Config, Device
 from heedlm.judges.orders import option_probability
 from heedlm.seams import Verdict
 
@@ -50,7 +50,7 @@ class Local(Config):
     )
     question: str | None = Field(None, description="a question of your own in place of the criterion's")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="number format of the weights")
-    device: str = Field("cpu", description="where the model runs")
+    device: Device = "auto"
 
     def compare(self, prompt: Sequence[Message], a: str, b: str) -> Verdict:
         """Which answer the model prefers, a shown first.
@@ -60,7 +60,7 @@ class Local(Config):
         """
         import torch
 
-        from heedlm.models.forward import context_limit, sequence_logps
+        from heedlm.models.forward import context_limit, sequence_logps, tensor_device
         from heedlm.models.packed import pack_sequences
         from heedlm.records import Message
 
@@ -70,7 +70,7 @@ class Local(Config):
         longest, limit = len(front) + max(map(len, options)), context_limit(model)
         if limit is not None and longest > limit:
             return Verdict(None, f"the question has {longest} tokens, the judge's context holds {limit}")
-        packed = pack_sequences(options, [front] * len(options), self.device)
+        packed = pack_sequences(options, [front] * len(options), tensor_device(model))
         with torch.inference_mode():
             logps = sequence_logps(model, packed, packed.own)
         sums = [float(part.sum()) for part in torch.split(logps, [len(option) for option in options])]

@@ -1,7 +1,8 @@
-"""How a model's passes are computed: precision, and memory against time."""
+"""How a model's passes are computed: where, in which precision, and memory against time."""
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Literal
 
 import torch
@@ -10,7 +11,10 @@ from transformers import PreTrainedModel
 
 from heedlm.config import Config
 from heedlm.errors import BadInput
+from heedlm.models.folder import one_line
 from heedlm.models.forward import compute_in, tensor_device
+
+_log = logging.getLogger(__name__)
 
 
 class Compute(Config):
@@ -35,6 +39,34 @@ class Compute(Config):
             compute_in(model, torch.bfloat16 if narrow else None)
             if self.recompute:
                 _recompute(model)
+
+
+def find_device(name: torch.device | str) -> torch.device:
+    """The device called so, with its number, after a look whether torch can compute on it.
+
+    Args:
+        name: "cpu", "cuda", "cuda:1" or another that torch knows, or "auto": "cuda" where torch can use it, else "cpu".
+
+    Raises:
+        BadInput: There is no such device, or torch cannot compute on it.
+    """
+    if name == "auto":
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        try:
+            return find_device("cuda")
+        except BadInput as error:
+            _log.warning("computing on the CPU, as the GPU cannot be used: %s", error)
+            return torch.device("cpu")
+    try:
+        # In float64, which losses and sampling need and not every kind of device has.
+        number = torch.ones(1, dtype=torch.float64, device=torch.device(name))
+        number.item()
+    except (RuntimeError, AssertionError, TypeError) as error:
+        known = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+        reason = one_line(error).removesuffix(".")
+        raise BadInput(f"device={name}: torch cannot compute there ({reason}); give {' or '.join(known)}") from error
+    return number.device
 
 
 def fast_in_bfloat16(model: PreTrainedModel) -> bool:

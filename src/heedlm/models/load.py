@@ -23,6 +23,7 @@ from transformers import (
 )
 
 from heedlm.errors import BadInput
+from heedlm.models.compute import find_device
 from heedlm.models.folder import check_folder, network, one_line
 from heedlm.models.forward import logits as logits
 from heedlm.models.tokenizer import load_tokenizer
@@ -35,7 +36,7 @@ def load_model(
     path: str | Path,
     *,
     dtype: str = "float32",
-    device: str = "cpu",
+    device: torch.device | str = "cpu",
     trust: bool = False,
     dropout: float | None = 0.0,
 ) -> CausalModel:
@@ -45,13 +46,15 @@ def load_model(
         path: Folder with `config.json` and safetensors, or `org/name` on the hub (never fetched when
             `HF_HUB_OFFLINE` is set).
         dtype: "float32", "float64", "bfloat16" or "float16".
-        device: Where the weights go.
+        device: Where the weights go; "auto" is a GPU if torch can use one, else the CPU.
         trust: Run model code that comes with the folder. Off unless the user asked for it by name.
         dropout: Probability for every dropout of the model; None keeps what its config says.
 
     Raises:
-        BadInput: Missing or unreadable files, pickled weights only, missing weights, not a causal model.
+        BadInput: Missing or unreadable files, pickled weights only, missing weights, not a causal model, no such
+            device.
     """
+    device = find_device(device)
     config = load_config(path, trust=trust)
     kind = _architecture(config)
     if kind.endswith("ForSequenceClassification"):
@@ -63,11 +66,12 @@ def load_reward(
     path: str | Path,
     *,
     dtype: str = "float32",
-    device: str = "cpu",
+    device: torch.device | str = "cpu",
     trust: bool = False,
     dropout: float | None = 0.0,
 ) -> ScalarModel:
     """A reward model or critic (`AutoModelForSequenceClassification`, one label); see `load_model`."""
+    device = find_device(device)
     config = load_config(path, trust=trust)
     if not _architecture(config).endswith("ForSequenceClassification"):
         raise BadInput(f"{path} is a language model, not a reward model: train one from it with `heed reward`")
@@ -196,7 +200,7 @@ def _load(
     config: PreTrainedConfig,
     *,
     dtype: str,
-    device: str,
+    device: torch.device,
     trust: bool,
     dropout: float | None,
 ) -> PreTrainedModel:

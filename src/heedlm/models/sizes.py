@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
@@ -32,7 +33,13 @@ SIZES: dict[str, Size] = {
 }
 
 
-def create(size: str, tokenizer: PreTrainedTokenizerBase, context: int = 256, seed: int = 0) -> CausalModel:
+def create(
+    size: str,
+    tokenizer: PreTrainedTokenizerBase,
+    context: int = 256,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> CausalModel:
     """A Llama with random weights: rotary positions, tied embeddings, no dropout, float32, in eval mode.
 
     Weights are N(0, 0.4/√width), and those that write to the residual stream are divided by √(2·layers), so
@@ -43,7 +50,8 @@ def create(size: str, tokenizer: PreTrainedTokenizerBase, context: int = 256, se
         size: A name in `SIZES`.
         tokenizer: Decides the vocabulary and the ids of BOS, EOS and padding.
         context: The most tokens a row may hold.
-        seed: Decides the weights.
+        seed: Decides the weights, the same ones on every device.
+        device: Where the weights go.
 
     Raises:
         BadInput: Unknown size, or a context of less than 8 tokens.
@@ -69,7 +77,7 @@ def create(size: str, tokenizer: PreTrainedTokenizerBase, context: int = 256, se
         pad_token_id=tokenizer.pad_token_id,
     )
     with torch.random.fork_rng(devices=[]):
-        model: CausalModel = LlamaForCausalLM(config)
+        model: Any = LlamaForCausalLM(config)
     model.set_attn_implementation("sdpa")
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -78,5 +86,5 @@ def create(size: str, tokenizer: PreTrainedTokenizerBase, context: int = 256, se
                 residual = name.endswith(("o_proj.weight", "down_proj.weight"))
                 scale = std / (2 * shape.layers) ** 0.5 if residual else std
                 weight.normal_(0.0, scale, generator=generator)
-    model.train(False)
-    return model
+    placed: CausalModel = model.to(device).train(False)
+    return placed

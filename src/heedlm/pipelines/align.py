@@ -8,8 +8,9 @@ from typing import Any
 from pydantic import Field
 
 from heedlm import runs
-from heedlm.config import StageConfig
+from heedlm.config import Device, StageConfig
 from heedlm.errors import BadInput
+from heedlm.models.compute import find_device
 from heedlm.pipelines.chain import Chain, check_settings
 from heedlm.records import Prompt, read, write
 from heedlm.report import write_report
@@ -29,6 +30,7 @@ class Config(StageConfig):
     prompts: str | None = Field(None, description="prompts for PPO; without any it is skipped")
     test_share: float = Field(0.1, gt=0, lt=1, description="share of the prompts kept for evaluation")
     preset: str | None = Field(None, description="preset that every stage starts from, such as tiny or small")
+    device: Device = "auto"
     sft: dict[str, Any] = Field({}, description="settings of fine-tuning")
     reward_model: dict[str, Any] = Field({}, description="settings of the reward model")
     ppo: dict[str, Any] = Field({}, description="settings of PPO")
@@ -42,6 +44,7 @@ def run(config: Config, resume: Path | None = None) -> Run:
         BadInput: There is nothing to do, or PPO has prompts but no reward.
     """
     _check(config)
+    find_device(config.device)
     overrides = {"sft": config.sft, "reward": config.reward_model, "ppo": config.ppo, "evaluate": config.evaluate}
     check_settings({"sft": sft, "reward": reward, "ppo": rl, "evaluate": evaluate}, config.preset, overrides)
     inputs = [Input("model", config.model)]
@@ -53,7 +56,8 @@ def run(config: Config, resume: Path | None = None) -> Run:
     inputs += [Input(role, path) for role, path in given.items() if path]
     this = Run.resume(resume) if resume else Run.create("align", config, inputs)
     with this:
-        chain = Chain(this, config.preset, {"seed": config.seed, "threads": config.threads}, overrides)
+        common = {"seed": config.seed, "threads": config.threads, "device": config.device}
+        chain = Chain(this, config.preset, common, overrides)
         start = last = config.model
         done: dict[str, str] = {}
         if config.demonstrations:

@@ -20,7 +20,7 @@ class Chain:
     Args:
         run: The chain's run.
         preset: Preset every stage starts from, where it has one of that name.
-        common: Settings every stage shares, such as seed and threads.
+        common: Settings for every stage that has them, such as seed and device.
         overrides: For each stage, the settings the user changed.
     """
 
@@ -40,7 +40,8 @@ class Chain:
     def configure(self, stage: ModuleType, name: str, settings: Mapping[str, Any]) -> Any:
         """The stage's settings: preset, then what the chain gives it, then what the user changed."""
         words = [self.preset] if self.preset else []
-        given = {**self.common, **settings, "out": str(self.run.path)}
+        common = {key: value for key, value in self.common.items() if key in stage.Config.model_fields}
+        given = {**common, **settings, "out": str(self.run.path)}
         return load(stage.Config, [*words, *as_words(given), *as_words(self.overrides.get(name, {}))], stage=name)
 
     def do(self, stage: ModuleType, name: str, settings: Mapping[str, Any]) -> Run:

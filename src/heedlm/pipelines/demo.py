@@ -10,7 +10,8 @@ from typing import Any
 from pydantic import Field
 
 from heedlm import runs
-from heedlm.config import StageConfig
+from heedlm.config import Device, StageConfig
+from heedlm.models.compute import find_device
 from heedlm.pipelines.chain import Chain, check_settings
 from heedlm.report import write_report
 from heedlm.runs import Run
@@ -21,6 +22,7 @@ class Config(StageConfig):
     """Settings of the demonstration; each stage's own go under its name, as in ppo.steps=400."""
 
     preset: str = Field("tiny", description="preset that every stage starts from")
+    device: Device = "auto"
     village: dict[str, Any] = Field({}, description="settings of the village stage that differ from the preset")
     pretrain: dict[str, Any] = Field({}, description="settings of pretraining that differ from the preset")
     sft: dict[str, Any] = Field({}, description="settings of fine-tuning that differ from the preset")
@@ -46,13 +48,14 @@ STAGES = {
 def run(config: Config, resume: Path | None = None) -> Run:
     """Run every stage and return the chain's run, whose results are the figures `make demo` prints."""
     started = time.monotonic()
+    find_device(config.device)
     overrides = {stage: getattr(config, stage) for stage in STAGES}
     check_settings(STAGES, config.preset, overrides)
     name = config.name or runs.unused_name(config.out, "demo", f"seed-{config.seed}")
     named = config.model_copy(update={"name": name})
     this = Run.resume(resume) if resume else Run.create("demo", named)
     with this:
-        common = {"seed": config.seed, "threads": config.threads}
+        common = {"seed": config.seed, "threads": config.threads, "device": config.device}
         chain = Chain(this, config.preset, common, overrides)
         world = str(chain.do(village, "village", {}).path)
         base = chain.do(pretrain, "pretrain", {"data": world})

@@ -11,9 +11,10 @@ from pydantic import Field
 from transformers import PreTrainedModel
 
 from heedlm import runs
-from heedlm.config import StageConfig
+from heedlm.config import Device, StageConfig
 from heedlm.errors import BadInput
 from heedlm.models.chat import Chat
+from heedlm.models.compute import find_device
 from heedlm.models.forward import context_limit
 from heedlm.models.load import load_with_tokenizer
 from heedlm.records import Message, Prompt
@@ -34,12 +35,14 @@ class Config(StageConfig):
     system: str | None = Field(None, description="instruction that stands before the conversation")
     sampling: Sampling = Field(Sampling(temperature=0.7, max_new_tokens=128), description="how answers are sampled")
     engine: Engine = Field(Native(), description="what generates")
+    device: Device = "auto"
 
 
 def run(config: Config, resume: Path | None = None) -> Run:
     """Talk until the input ends; the conversation is kept in the run's samples."""
     use_threads(config.threads)
-    model, tokenizer = load_with_tokenizer(runs.find_model(config.model))
+    device = find_device(config.device)
+    model, tokenizer = load_with_tokenizer(runs.find_model(config.model), device=device)
     named = config.model_copy(update={"name": config.name or runs.unused_name(config.out, "chat", "chat")})
     this = Run.resume(resume) if resume else Run.create("chat", named, [Input("model", config.model)])
     with this:

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveInt
 from transformers import PreTrainedModel
 
 from heedlm import runs
-from heedlm.config import StageConfig
+from heedlm.config import Device, StageConfig
 from heedlm.errors import BadInput
 from heedlm.evals.reward_model import held_out_accuracy
 from heedlm.evals.text import describe as text_statistics
@@ -27,6 +27,7 @@ from heedlm.evals.winrate import (
 from heedlm.judges import Local
 from heedlm.judges import Scripted as ScriptedJudge
 from heedlm.models.chat import Chat
+from heedlm.models.compute import find_device
 from heedlm.models.forward import context_limit
 from heedlm.models.load import check_same_vocabulary, load_with_tokenizer
 from heedlm.ops.kl import k1
@@ -74,6 +75,7 @@ class Config(StageConfig):
     )
     engine: Engine = Field(Native(), description="what generates")
     budget: PositiveInt = Field(4096, description="tokens a forward pass may hold")
+    device: Device = "auto"
     max_bad_rows: float = Field(0.01, ge=0, le=1, description="share of bad rows that is put aside before giving up")
 
 
@@ -96,6 +98,7 @@ class Contestant:
 def run(config: Config, resume: Path | None = None) -> Run:
     """Measure and return the run; the figures are in `run.json` under results."""
     use_threads(config.threads)
+    device = find_device(config.device)
     seed_everything(config.seed)
     test = read(
         runs.find_data(config.prompts, config.role),
@@ -103,8 +106,8 @@ def run(config: Config, resume: Path | None = None) -> Run:
         max_bad_rows=config.max_bad_rows,
         limit=config.limit,
     )
-    ours = _contestant(config, config.model)
-    theirs = _contestant(config, config.against)
+    ours = _contestant(config, config.model, device)
+    theirs = _contestant(config, config.against, device)
     for contestant in (ours, theirs):
         test = fitting(test, contestant.chat, contestant.model)
     dev = _development(config, ours, theirs)
@@ -112,10 +115,10 @@ def run(config: Config, resume: Path | None = None) -> Run:
         tokenizers = (ours.chat.tokenizer, theirs.chat.tokenizer)
         remedy = "one reward model cannot score both; decide by gold, a rule or a judge, without reward="
         check_same_vocabulary(*tokenizers, (config.model, config.against), remedy=remedy)
-    referee = _Referee(config.judge, ours.chat)
+    referee = _Referee(config.judge, ours.chat, device)
     if config.comparisons and not config.reward:
         raise BadInput("comparisons= measure a reward model: name it with reward=")
-    scorer = Learned(path=config.reward).open(ours.chat) if config.reward else None
+    scorer = Learned(path=config.reward).open(ours.chat, device) if config.reward else None
     this = Run.resume(resume) if resume else Run.create("evaluate", config, _inputs(config))
     with this:
         runs.quarantine(this, "prompts", test)
@@ -159,8 +162,8 @@ def run(config: Config, resume: Path | None = None) -> Run:
 class _Referee:
     """One way to ask a reward source or a judge who won."""
 
-    def __init__(self, judge: Any, chat: Chat) -> None:
-        self.scorer: Scorer | None = judge.open(chat) if hasattr(judge, "open") else None
+    def __init__(self, judge: Any, chat: Chat, device: torch.device) -> None:
+        self.scorer: Scorer | None = judge.open(chat, device) if hasattr(judge, "open") else None
         self.judge: Judge = judge
         self.unread = 0
         self.consistency: dict[str, float] = {}
@@ -311,8 +314,8 @@ def _shown(prompt: Prompt) -> str:
     return "\n".join(f"{message.role}: {message.content}" for message in prompt.messages)
 
 
-def _contestant(config: Config, path: str) -> Contestant:
-    model, tokenizer = load_with_tokenizer(runs.find_model(path))
+def _contestant(config: Config, path: str, device: torch.device) -> Contestant:
+    model, tokenizer = load_with_tokenizer(runs.find_model(path), device=device)
     return Contestant(model, Chat(tokenizer), config)
 
 

@@ -8,10 +8,10 @@ from typing import Literal
 from pydantic import Field, PositiveInt
 
 from heedlm import runs
-from heedlm.config import StageConfig
+from heedlm.config import Device, StageConfig
 from heedlm.models import sizes
 from heedlm.models.chat import Chat
-from heedlm.models.compute import Compute
+from heedlm.models.compute import Compute, find_device
 from heedlm.models.forward import context_limit
 from heedlm.models.load import load_with_tokenizer, parameters, save_model
 from heedlm.models.tokenizer import load_tokenizer, train_tokenizer
@@ -39,6 +39,7 @@ class Config(StageConfig):
     batch: PositiveInt = Field(16, description="rows a step")
     steps: PositiveInt = Field(1000, description="optimiser steps")
     budget: PositiveInt = Field(4096, description="tokens a forward and backward pass may hold")
+    device: Device = "auto"
     compute: Compute = Field(Compute(), description="precision of training, and memory against time")
     max_bad_rows: float = Field(0.01, ge=0, le=1, description="share of bad rows that is put aside before giving up")
     optim: Optim = Field(Optim(lr=3e-3), description="optimiser")
@@ -48,6 +49,7 @@ class Config(StageConfig):
 def run(config: Config, resume: Path | None = None) -> Run:
     """Train and return the run; its model is the one with the lowest held-out loss, or the last without any."""
     use_threads(config.threads)
+    device = find_device(config.device)
     seed_everything(config.seed)
     data = runs.find_data(config.data, "corpus")
     held_out = runs.find_data(config.held_out or config.data, "corpus_dev") if _has_held_out(config) else None
@@ -56,14 +58,14 @@ def run(config: Config, resume: Path | None = None) -> Run:
     inputs += [Input("model", config.model)] if config.model else []
     documents = read(data, Document, max_bad_rows=config.max_bad_rows)
     if config.model:
-        model, tokenizer = load_with_tokenizer(runs.find_model(config.model))
+        model, tokenizer = load_with_tokenizer(runs.find_model(config.model), device=device)
     else:
         tokenizer = (
             load_tokenizer(config.tokenizer)
             if config.tokenizer
             else train_tokenizer((d.text for d in documents.rows), config.vocabulary, config.seed)
         )
-        model = sizes.create(config.size, tokenizer, context=config.context, seed=config.seed)
+        model = sizes.create(config.size, tokenizer, context=config.context, seed=config.seed, device=device)
     config.compute.apply(model)
     chat = Chat(tokenizer)
     this = Run.resume(resume) if resume else Run.create("pretrain", config, inputs)

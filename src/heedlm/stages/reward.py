@@ -12,12 +12,12 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from heedlm import runs
-from heedlm.config import StageConfig
+from heedlm.config import Device, StageConfig
 from heedlm.errors import BadInput
 from heedlm.evals.reward_model import held_out_accuracy
 from heedlm.models.adapters import Adapted, Lora, save_outputs, scalar_on, whole
 from heedlm.models.chat import Chat
-from heedlm.models.compute import Compute
+from heedlm.models.compute import Compute, find_device
 from heedlm.models.forward import calibrate, context_limit
 from heedlm.models.load import load_with_tokenizer, parameters
 from heedlm.models.scalar import fresh_weights, new_reward
@@ -48,6 +48,7 @@ class Config(StageConfig):
     batch: PositiveInt = Field(32, description="prompts a step")
     epochs: PositiveFloat = Field(1.0, description="passes over the comparisons; more than 1 tends to overfit")
     budget: PositiveInt = Field(4096, description="tokens a forward and backward pass may hold")
+    device: Device = "auto"
     compute: Compute = Field(Compute(), description="precision of training, and memory against time")
     lora: Lora = Field(Lora(), description="train low-rank adapters beside frozen weights, and the head")
     length: PositiveInt = Field(512, description="longest prompt with answer, in tokens")
@@ -60,11 +61,12 @@ class Config(StageConfig):
 def run(config: Config, resume: Path | None = None) -> Run:
     """Train and return the run; its model is a one-label sequence classifier in Hugging Face layout."""
     use_threads(config.threads)
+    device = find_device(config.device)
     seed_everything(config.seed)
     inputs = [Input("model", config.model), Input("comparisons", config.data)]
     inputs += [Input(role, path) for role, path in _extra(config).items()]
     comparisons = read(runs.find_data(config.data, "comparisons"), Comparison, max_bad_rows=config.max_bad_rows)
-    policy, tokenizer = load_with_tokenizer(runs.find_model(config.model))
+    policy, tokenizer = load_with_tokenizer(runs.find_model(config.model), device=device)
     if config.init == "random":
         policy = fresh_weights(policy, config.seed)
     chat = Chat(tokenizer)

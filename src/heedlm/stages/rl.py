@@ -26,14 +26,14 @@ from transformers import PreTrainedModel
 
 from heedlm import runs
 from heedlm.config import Config as Settings
-from heedlm.config import StageConfig
+from heedlm.config import Device, StageConfig
 from heedlm.errors import BadInput
 from heedlm.evals.text import distinct_n, repetition
 from heedlm.evals.winrate import outcomes_from_scores, win_rate
 from heedlm.models.adapters import Adapted, Lora, critic_on, save_outputs, whole
 from heedlm.models.chat import Chat
-from heedlm.models.compute import Compute
-from heedlm.models.forward import context_limit
+from heedlm.models.compute import Compute, find_device
+from heedlm.models.forward import context_limit, tensor_device
 from heedlm.models.load import check_same_vocabulary, load_with_tokenizer, parameters
 from heedlm.models.scalar import new_critic, new_reward
 from heedlm.objectives import Ppo
@@ -122,6 +122,7 @@ class Config(StageConfig):
     engine: Engine = Field(Native(), description="what generates")
     optim: Optim = Field(Optim(lr=3e-4, schedule="constant", warmup=0.0), description="optimiser of the policy")
     budget: PositiveInt = Field(4096, description="tokens a forward and backward pass may hold")
+    device: Device = "auto"
     compute: Compute = Field(Compute(), description="precision of training, and memory against time")
     lora: Lora = Field(Lora(), description="train low-rank adapters beside frozen weights that all models share")
     watch: PositiveInt = Field(128, description="held-out prompts answered at each evaluation")
@@ -136,6 +137,7 @@ def run(config: Config, resume: Path | None = None) -> Run:
         BadInput: A file or model is unusable, or the sampling is one whose log-probs cannot be trained on.
     """
     use_threads(config.threads)
+    device = find_device(config.device)
     seed_everything(config.seed)
     if config.lora.dropout > 0:
         raise BadInput("lora.dropout: PPO compares log-probs of one policy before and during an update; leave it at 0")
@@ -145,7 +147,7 @@ def run(config: Config, resume: Path | None = None) -> Run:
             "and leave top_p=1 and top_k=0"
         )
     prompts = read(runs.find_data(config.prompts, "prompts"), Prompt, max_bad_rows=config.max_bad_rows)
-    model, tokenizer = load_with_tokenizer(runs.find_model(config.model))
+    model, tokenizer = load_with_tokenizer(runs.find_model(config.model), device=device)
     chat = Chat(tokenizer)
     policy = config.lora.on(model, seed=config.seed) if config.lora.rank else model
     reference = _reference(config, model, chat)
@@ -417,7 +419,7 @@ def _mean(values: Sequence[float]) -> float:
 def _reference(config: Config, policy: PreTrainedModel, chat: Chat) -> PreTrainedModel:
     if config.reference is None:
         return policy if config.lora.rank else copy.deepcopy(policy)
-    model, tokenizer = load_with_tokenizer(runs.find_model(config.reference))
+    model, tokenizer = load_with_tokenizer(runs.find_model(config.reference), device=tensor_device(policy))
     names = ("the policy", f"the reference {config.reference}")
     check_same_vocabulary(
         chat.tokenizer, tokenizer, names, remedy="KL needs a reference with the policy's own tokenizer"
@@ -428,8 +430,8 @@ def _reference(config: Config, policy: PreTrainedModel, chat: Chat) -> PreTraine
 def _reward(config: Config, base: PreTrainedModel, chat: Chat) -> Any:
     """The source of reward; with adapters a reward model may be one on the policy's base."""
     if config.lora.rank and isinstance(config.reward, Learned):
-        return config.reward.open(chat, base)
-    return config.reward.open(chat)
+        return config.reward.open(chat, tensor_device(base), base)
+    return config.reward.open(chat, tensor_device(base))
 
 
 def _critic(config: Config, policy: PreTrainedModel | Adapted, reward: Any) -> PreTrainedModel | Adapted:

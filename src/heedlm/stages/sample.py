@@ -7,8 +7,9 @@ from pathlib import Path
 from pydantic import Field, PositiveInt
 
 from heedlm import runs
-from heedlm.config import StageConfig
+from heedlm.config import Device, StageConfig
 from heedlm.models.chat import Chat
+from heedlm.models.compute import find_device
 from heedlm.models.load import load_with_tokenizer
 from heedlm.progress import progress
 from heedlm.records import Answer, Answers, Prompt, read, write
@@ -30,16 +31,18 @@ class Config(StageConfig):
     batch: PositiveInt = Field(64, description="prompts sampled at once")
     sampling: Sampling = Field(Sampling(), description="temperature and length")
     engine: Engine = Field(Native(), description="what generates")
+    device: Device = "auto"
     max_bad_rows: float = Field(0.01, ge=0, le=1, description="share of bad rows that is put aside before giving up")
 
 
 def run(config: Config, resume: Path | None = None) -> Run:
     """Sample and return the run; its output has the role `answers`."""
     use_threads(config.threads)
+    device = find_device(config.device)
     seed_everything(config.seed)
     path = runs.find_data(config.prompts, config.role)
     prompts = read(path, Prompt, max_bad_rows=config.max_bad_rows, limit=config.limit)
-    model, tokenizer = load_with_tokenizer(runs.find_model(config.model))
+    model, tokenizer = load_with_tokenizer(runs.find_model(config.model), device=device)
     chat = Chat(tokenizer)
     prompts = fitting(prompts, chat, model)
     engine = config.engine.bind(model, tokenizer)

@@ -11,9 +11,11 @@ from pydantic import Field, PositiveInt
 
 from heedlm import runs
 from heedlm.config import Config as Settings
+from heedlm.config import Device
 from heedlm.errors import BadInput
 from heedlm.models.chat import Chat
-from heedlm.models.forward import context_limit, logits, reward_scores
+from heedlm.models.compute import find_device
+from heedlm.models.forward import context_limit, logits, reward_scores, tensor_device
 from heedlm.models.load import load_config, load_reward, load_with_tokenizer
 from heedlm.models.tokenizer import load_tokenizer
 from heedlm.ops.logprobs import token_logps
@@ -30,6 +32,7 @@ class Config(Settings):
     text: tuple[str, ...] = Field((), description="texts to score")
     data: str | None = Field(None, description="file of texts to score")
     prompt: str | None = Field(None, description="with a reward model: the prompt that the texts answer")
+    device: Device = "auto"
     threads: PositiveInt | None = Field(None, description="CPU threads; all cores if not given")
 
 
@@ -40,6 +43,7 @@ def run(config: Config) -> dict[str, Any]:
     token; and the perplexity exp(−mean). A reward model gives a reward.
     """
     use_threads(config.threads)
+    device = find_device(config.device)
     texts = list(config.text)
     if config.data is not None:
         texts += [document.text for document in read(runs.find_data(config.data, "corpus"), Document).rows]
@@ -52,7 +56,10 @@ def run(config: Config) -> dict[str, Any]:
         raise BadInput(f"{config.model} is a reward model: give the prompt='…' that the texts answer")
     if config.prompt is not None and not is_reward:
         raise BadInput(f"{config.model} is a language model and scores texts alone: leave out prompt=")
-    rows = _rewards(folder, config.prompt, texts) if config.prompt is not None else _likelihoods(folder, texts)
+    if config.prompt is not None:
+        rows = _rewards(folder, device, config.prompt, texts)
+    else:
+        rows = _likelihoods(folder, device, texts)
     return {"scores": rows, "text": "\n".join(_line(row) for row in rows)}
 
 
@@ -63,15 +70,15 @@ def _line(row: Mapping[str, float | int | str]) -> str:
 
 
 @torch.no_grad()
-def _likelihoods(folder: Path, texts: list[str]) -> list[dict[str, float | int | str]]:
-    model, tokenizer = load_with_tokenizer(folder)
+def _likelihoods(folder: Path, device: torch.device, texts: list[str]) -> list[dict[str, float | int | str]]:
+    model, tokenizer = load_with_tokenizer(folder, device=device)
     chat, limit = Chat(tokenizer), context_limit(model)
     rows: list[dict[str, float | int | str]] = []
     for number, text in enumerate(texts):
         ids = chat.document_ids(text)
         if limit is not None and len(ids) > limit:
             raise BadInput(f"text {number + 1}: {len(ids)} tokens, more than the model's context of {limit}; split it")
-        tokens = torch.tensor([ids])
+        tokens = torch.tensor([ids], device=tensor_device(model))
         logps = token_logps(logits(model, tokens), tokens)[0, 1:].double()
         mean = float(logps.mean()) if len(logps) else 0.0
         perplexity = float(torch.tensor(-mean).exp())
@@ -88,13 +95,14 @@ def _likelihoods(folder: Path, texts: list[str]) -> list[dict[str, float | int |
 
 
 @torch.no_grad()
-def _rewards(folder: Path, prompt: str, texts: list[str]) -> list[dict[str, float | int | str]]:
-    model, tokenizer = load_reward(folder), load_tokenizer(folder)
+def _rewards(folder: Path, device: torch.device, prompt: str, texts: list[str]) -> list[dict[str, float | int | str]]:
+    model, tokenizer = load_reward(folder, device=device), load_tokenizer(folder)
     chat = Chat(tokenizer)
     head = chat.prompt_ids([Message(role="user", content=prompt)])
     rows: list[dict[str, float | int | str]] = []
     for text in texts:
         ids = head + chat.response_ids(text)
-        reward = reward_scores(model, torch.tensor([ids]), torch.tensor([len(ids)]))
+        tokens = torch.tensor([ids], device=tensor_device(model))
+        reward = reward_scores(model, tokens, torch.tensor([len(ids)], device=tokens.device))
         rows.append({"text": text, "reward": float(reward[0]), "tokens": len(ids)})
     return rows

@@ -7,11 +7,11 @@ from pathlib import Path
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from heedlm import runs
-from heedlm.config import StageConfig
+from heedlm.config import Device, StageConfig
 from heedlm.errors import BadInput
 from heedlm.models.adapters import Lora, save_outputs
 from heedlm.models.chat import Chat
-from heedlm.models.compute import Compute
+from heedlm.models.compute import Compute, find_device
 from heedlm.models.forward import context_limit
 from heedlm.models.load import load_with_tokenizer, parameters
 from heedlm.records import Demonstration, Rows, read
@@ -39,6 +39,7 @@ class Config(StageConfig):
     epochs: PositiveFloat = Field(3.0, description="passes over the demonstrations")
     steps: PositiveInt | None = Field(None, description="optimiser steps, in place of epochs")
     budget: PositiveInt = Field(4096, description="tokens a forward and backward pass may hold")
+    device: Device = "auto"
     compute: Compute = Field(Compute(), description="precision of training, and memory against time")
     lora: Lora = Field(Lora(), description="train low-rank adapters beside frozen weights")
     max_bad_rows: float = Field(0.01, ge=0, le=1, description="share of bad rows that is put aside before giving up")
@@ -49,13 +50,14 @@ class Config(StageConfig):
 def run(config: Config, resume: Path | None = None) -> Run:
     """Fine-tune on the answers alone and return the run; its model has the lowest held-out loss of all evaluated."""
     use_threads(config.threads)
+    device = find_device(config.device)
     seed_everything(config.seed)
     data = runs.find_data(config.data, "demonstrations")
     own_split = config.held_out is None and not runs.has_data(config.data, "demonstrations_dev")
     inputs = [Input("model", config.model), Input("demonstrations", config.data)]
     inputs += [Input("demonstrations_dev", config.held_out)] if config.held_out else []
     demonstrations = read(data, Demonstration, max_bad_rows=config.max_bad_rows)
-    model, tokenizer = load_with_tokenizer(runs.find_model(config.model))
+    model, tokenizer = load_with_tokenizer(runs.find_model(config.model), device=device)
     config.compute.apply(model)
     trained = config.lora.on(model, seed=config.seed) if config.lora.rank else model
     chat = Chat(tokenizer)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
+from tests.unit import devices
 
 from heedlm.errors import NotFinite
 from heedlm.judges import Judge, Local, Scripted, both_orders, clamp, option_probability
@@ -134,3 +135,11 @@ def test_a_question_too_long_for_the_judge_is_counted(judge_model: Path) -> None
     verdict = Local(path=str(judge_model)).compare(PROMPT, "pond " * 500, "mill")
     assert verdict.preference is None
     assert "context holds 640" in verdict.reason
+
+
+def test_a_local_model_judges_on_a_gpu_as_on_the_cpu(judge_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = Local(path=str(judge_model), device="cpu")
+    wanted = judge.compare(PROMPT, "By the pond.", "I do not know.")
+    with devices.pretended(monkeypatch):
+        found = judge.model_copy(update={"device": "cuda"}).compare(PROMPT, "By the pond.", "I do not know.")
+    assert found.preference == pytest.approx(wanted.preference, abs=1e-5)

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from tests.unit import devices
 from tests.unit.train import tiny
 
 from heedlm.errors import BadInput
-from heedlm.models.compute import Compute
+from heedlm.models.compute import Compute, find_device
 from heedlm.models.forward import sequence_logps
 from heedlm.stages import reward, rl, sft
 from heedlm.train.batching import Row, lay_out
@@ -121,3 +122,35 @@ def test_reward_and_policy_train_with_both_options(material, tmp_path):
     # Policy and reference compute alike, so that the first KL is zero in this precision too.
     assert first["kl/mean_nats"] == 0
     assert first["first/clip_fraction"] == 0
+
+
+# ---------------------------------------------------------------- where
+
+
+def test_a_device_is_found_with_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert find_device("cpu") == find_device(torch.device("cpu")) == torch.device("cpu")
+    with devices.pretended(monkeypatch) as device:
+        assert find_device("cuda") == device
+
+
+def test_auto_is_a_gpu_that_works(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert find_device("auto") == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with devices.pretended(monkeypatch) as device:
+        assert find_device("auto") == device
+    assert not caplog.records
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("CUDA error: no kernel image is available\nfor execution")
+
+    monkeypatch.setattr(torch, "ones", broken)
+    assert find_device("auto") == torch.device("cpu")
+    assert "no kernel image is available for execution" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "toaster", "meta", ""])
+def test_a_device_that_is_not_there_is_one_line(name: str) -> None:
+    with pytest.raises(BadInput, match=rf"^device={name}: torch cannot compute there \(.*\); give cpu") as caught:
+        find_device(name)
+    assert "\n" not in str(caught.value)

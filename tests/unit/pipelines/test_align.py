@@ -1,6 +1,7 @@
 """Aligning a model of one's own: every stage that has input is run, the others are skipped and named."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from pydantic import Field
@@ -11,10 +12,10 @@ from heedlm.cli import main
 from heedlm.errors import BadInput, Interrupted
 from heedlm.models import load_model, load_with_tokenizer, weights_hash
 from heedlm.pipelines import align
-from heedlm.pipelines.chain import as_words
+from heedlm.pipelines.chain import Chain, as_words
 from heedlm.records import Prompt, read
 from heedlm.runs import Run
-from heedlm.stages import sft
+from heedlm.stages import label, sft
 
 SHORT = {
     "sft": {"steps": 2, "length": 64, "batch": 2},
@@ -197,3 +198,15 @@ def test_settings_of_the_user_win_over_the_chains(material, tmp_path):
     done = run(material, tmp_path, demonstrations="demonstrations.jsonl")
     made = json.loads((Run.open(done.info.results["stages"]["sft"]).path / "config.json").read_text())
     assert (made["steps"], made["batch"], made["threads"]) == (2, 2, 1)
+
+
+def test_a_stage_gets_the_settings_of_all_that_it_has(tmp_path):
+    made = Chain(SimpleNamespace(path=tmp_path), None, {"seed": 3, "device": "cpu"}, {})
+    assert made.configure(label, "label", {"answers": "x"}).seed == 3
+    assert made.configure(sft, "sft", {"model": "m", "data": "d"}).device == "cpu"
+
+
+def test_a_device_that_is_not_there_is_found_before_the_first_stage(material, tmp_path):
+    with pytest.raises(BadInput, match=r"^device=cuda:99: "):
+        run(material, tmp_path, demonstrations="demonstrations.jsonl", device="cuda:99")
+    assert not (tmp_path / "runs").exists()

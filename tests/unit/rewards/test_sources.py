@@ -3,6 +3,7 @@
 import pytest
 import torch
 from pydantic import TypeAdapter
+from tests.unit import devices
 from tests.unit.train import tiny
 
 from heedlm.errors import BadInput
@@ -127,6 +128,29 @@ def test_gold_is_the_villages_score_with_its_parts():
 def test_gold_needs_ground_truth():
     with pytest.raises(BadInput, match=r"no ground truth \(meta.task\)"):
         GoldReward().score(episodes(["red"]))
+
+
+# ---------------------------------------------------------------- devices
+
+
+@pytest.mark.parametrize("source", [GoldReward(), NearLength()], ids=lambda source: source.name)
+def test_a_rule_gives_numbers_where_the_answers_are(source, monkeypatch):
+    asked = episodes(["I don't know.", "Yes."], list(Village(0).prompts(2, "test")))
+    wanted = source.score(asked)
+    with devices.pretended(monkeypatch) as device:
+        there = Episodes(asked.prompts, asked.texts, asked.rollouts.to(device))
+        found = source.open(Chat(tiny.tokenizer()), device).score(there)
+        assert {part.device for part in (found.total, *found.parts.values())} == {device}
+    assert torch.equal(devices.here(found.total), wanted.total)
+
+
+def test_a_learned_reward_is_loaded_where_the_answers_are(reward_folder, monkeypatch):
+    asked, chat = episodes(["red", "小猫"]), Chat(tiny.tokenizer())
+    wanted = Learned(path=str(reward_folder)).open(chat).score(asked).total
+    with devices.pretended(monkeypatch) as device:
+        there = Episodes(asked.prompts, asked.texts, asked.rollouts.to(device))
+        found = Learned(path=str(reward_folder)).open(chat, device).score(there).total
+    torch.testing.assert_close(devices.here(found), wanted)
 
 
 # ---------------------------------------------------------------- names

@@ -119,7 +119,7 @@ def test_a_reward_model_scores_the_same_merged_and_as_an_adapter(material, judge
     assert judge.info.results["trained_parameters"] == ADAPTERS + 32
     base = load_model(material / "model")
     _, rankings = rankings_of(Chat(tiny.tokenizer()), read(material / "comparisons.jsonl", Comparison), 64)
-    source = Learned(path=str(judge.path)).open(Chat(tiny.tokenizer()), base)
+    source = Learned(path=str(judge.path)).open(Chat(tiny.tokenizer()), base=base)
     assert isinstance(source.model, Adapted)
     found = [
         torch.tensor([x for row in ranking_scores(model, rankings) for x in row]) for model in (merged, source.model)
