@@ -2,7 +2,8 @@
 
 `pretended` makes torch take "cuda" for a device it has. Its tensors compute on the CPU, say that they are elsewhere,
 and an operation on such a tensor and on one of the CPU raises an error, as on a GPU. What a GPU allows is allowed:
-numbers without dimensions, copies between devices, and places of an index on the CPU.
+numbers without dimensions, copies between devices, and places of an index on the CPU. A matrix product on the CPU is an
+error too: a model that computes there was not put on the device.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ _MIXES = {
     torch.ops.aten.index_put_.default,
     torch.ops.aten._index_put_impl_.default,
 }
+_PRODUCTS = {torch.ops.aten.mm.default, torch.ops.aten.addmm.default, torch.ops.aten.bmm.default}
 
 
 class Elsewhere(Tensor):
@@ -115,6 +117,8 @@ def _compute(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> A
     numbers = [tensor for tensor in tensors if not isinstance(tensor, Elsewhere) and tensor.dim() > 0]
     if there and numbers and function not in _MIXES:
         raise RuntimeError(f"{function}: expected all tensors to be on the same device, found cpu and {DEVICE}")
+    if not there and function in _PRODUCTS:
+        raise RuntimeError(f"{function}: a matrix product on the CPU and not on {DEVICE}")
     wanted = kwargs.get("device")
     stays = bool(there) if wanted is None else _is_there(wanted)
     if function in _MIXES:  # the result lies where the first tensor does

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -101,14 +102,20 @@ def test_it_is_made_where_the_policy_is_and_has_its_buffers(tiny: Tiny, monkeypa
     policy = tiny("llama").bfloat16()
     frequencies = torch.rand(4) + 1
     policy.model.rotary_emb.inv_freq = frequencies.clone()
-    made: list[PreTrainedModel] = []
+    made: list[set[tuple[torch.device, torch.dtype]]] = []
     auto = scalar.AutoModelForSequenceClassification
     real = auto.from_config
-    monkeypatch.setattr(auto, "from_config", lambda *a, **b: made.append(real(*a, **b)) or made[-1])
+
+    def watched(*args: Any, **options: Any) -> Any:
+        model = real(*args, **options)
+        made.append({(weight.device, weight.dtype) for weight in model.parameters()})
+        return model
+
+    monkeypatch.setattr(auto, "from_config", watched)
     with devices.pretended(monkeypatch) as device:
         reward = new_reward(policy.to(device))
-        assert {weight.device for weight in [*made[0].parameters(), *reward.parameters()]} == {device}
+        assert made == [{(device, torch.bfloat16)}]
+        assert {weight.device for weight in reward.parameters()} == {device}
         assert torch.equal(devices.here(reward.base_model.rotary_emb.inv_freq), frequencies)
     here = new_reward(tiny("llama").bfloat16())
     assert torch.equal(devices.here(reward.score.weight), here.score.weight)
-    assert made[0].score.weight.dtype == torch.bfloat16
