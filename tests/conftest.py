@@ -16,6 +16,8 @@ from torch import Tensor
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Figures are compared to more digits than a GPU and a CPU agree on; CUDA_VISIBLE_DEVICES=0 lets tests see one.
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 # Annotations such as Float[Tensor, "B T"] become run-time checks in these packages (see heedlm.ops.shapes).
