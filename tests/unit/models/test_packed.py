@@ -238,7 +238,7 @@ def test_short_rows_in_bfloat16_are_attention_up_to_rounding(window: int | None)
         out = run(*parts)
         results.append((out, *torch.autograd.grad((out * weights).sum(), parts)))
     for found, expected in zip(*results, strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)  # its softmax is in float32
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
 
 
 def test_rounding_of_a_deep_model_in_bfloat16_is_not_taken_for_an_inability_to_pack() -> None:
