@@ -17,7 +17,7 @@ from heedlm.judges import both_orders
 from heedlm.models import Chat, create, new_reward, save_model, train_tokenizer
 from heedlm.ops.types import Rollouts
 from heedlm.records import Prompt
-from heedlm.rewards import Episodes
+from heedlm.rewards import Episodes, game
 from heedlm.rollout import Sampling
 from heedlm.village import Village
 
@@ -30,6 +30,7 @@ class Home:
     model: PreTrainedModel
     policy: Path
     reward: Path
+    function: Path
     prompts: list[Prompt]
 
     @property
@@ -45,7 +46,9 @@ def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     save_model(model, tokenizer, folder / "policy", "a random policy")
     save_model(new_reward(model), tokenizer, folder / "reward", "a random reward model")
-    return Home(tokenizer, model, folder / "policy", folder / "reward", list(Village().prompts(6, "dev")))
+    function = folder / "mine.py"
+    function.write_text("def score(p, r, m):\n    return [len(t) for t in m['tokens'][:-1]] + [len(r) / (1 + len(p))]")
+    return Home(tokenizer, model, folder / "policy", folder / "reward", function, list(Village().prompts(6, "dev")))
 
 
 def names(union: Any) -> list[str]:
@@ -65,14 +68,19 @@ REWARDS = {
     "ends_well": lambda home: {"min_words": 3},
     "near_length": lambda home: {"words": 5.0},
     "pattern": lambda home: {"regex": "Ann|小"},
+    "function": lambda home: {"path": str(home.function)},
+    "walk": lambda home: {"cost": 0.5},
 }
+# A game is played from prompts of its own.
+PLAYED = {"walk": [" right" * 9, "left left", "", "右右右右右", "左 左 左", "home"]}
 TEXTS = ["Ann is in the mill.", "", "I don't know.", "小猫在家。", "no " * 40, "Ann has 3 apples, and 4 pears"]
 
 
-def episodes(home, texts, order=None):
-    """Answers to the village's prompts, as a policy would have made them."""
-    chat = home.chat
-    rows = [(chat.prompt_ids(p.messages), chat.response_ids(t)) for p, t in zip(home.prompts, texts, strict=True)]
+def episodes(home, name, order=None):
+    """Answers to the village's prompts (a game's own, for a game), as a policy would have made them."""
+    chat, texts = home.chat, PLAYED.get(name, TEXTS)
+    prompts = list(game.prompts("test"))[:6] if name in PLAYED else home.prompts
+    rows = [(chat.prompt_ids(p.messages), chat.response_ids(t)) for p, t in zip(prompts, texts, strict=True)]
     width = max(len(p) + len(a) for p, a in rows)
     tokens = torch.tensor([[*p, *a] + [0] * (width - len(p) - len(a)) for p, a in rows])
     whole = Rollouts(
@@ -83,7 +91,7 @@ def episodes(home, texts, order=None):
         ended=torch.ones(len(rows), dtype=torch.bool),
     )
     order = list(range(len(rows))) if order is None else order
-    return Episodes([home.prompts[i] for i in order], [texts[i] for i in order], whole.select(order))
+    return Episodes([prompts[i] for i in order], [texts[i] for i in order], whole.select(order))
 
 
 def test_every_reward_source_is_tried():
@@ -93,25 +101,25 @@ def test_every_reward_source_is_tried():
 @pytest.mark.parametrize("name", sorted(REWARDS))
 def test_a_reward_is_a_finite_number_for_each_answer(name, home):
     source = build(rewards.RewardSource, name, REWARDS[name](home)).open(home.chat)
-    reward = source.score(episodes(home, TEXTS))
+    reward = source.score(episodes(home, name))
     assert reward.total.shape == (6,)
     assert reward.total.isfinite().all()
     assert not reward.total.requires_grad
     assert reward.total.unique().numel() > 1, "it tells no answers apart"
     assert all(part.shape == (6,) and part.isfinite().all() for part in reward.parts.values())
-    assert source.score(episodes(home, TEXTS)).total.equal(reward.total)
+    assert source.score(episodes(home, name)).total.equal(reward.total)
 
 
 @pytest.mark.parametrize("name", sorted(REWARDS))
 def test_a_reward_does_not_see_padding_order_or_the_other_answers(name, home):
     source = build(rewards.RewardSource, name, REWARDS[name](home)).open(home.chat)
-    whole = source.score(episodes(home, TEXTS)).total
+    whole = source.score(episodes(home, name)).total
     order = [4, 2, 0, 5, 1, 3]
-    torch.testing.assert_close(source.score(episodes(home, TEXTS, order)).total, whole[order], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(source.score(episodes(home, name, order)).total, whole[order], atol=1e-5, rtol=1e-5)
     for row in range(6):
-        alone = source.score(episodes(home, TEXTS, [row])).total
+        alone = source.score(episodes(home, name, [row])).total
         torch.testing.assert_close(alone, whole[[row]], atol=1e-5, rtol=1e-5)
-    given = episodes(home, TEXTS)
+    given = episodes(home, name)
     rows = given.rollouts
     wide = replace(
         rows,
