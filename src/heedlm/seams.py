@@ -77,8 +77,10 @@ class SingleObjective(Named, Protocol):
 class RolloutObjective(Named, Protocol):
     """The losses over sampled answers: PPO and its kin."""
 
-    def policy(self, logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor) -> Loss:
-        """Loss of the policy (all B, T) over response tokens; counts tokens."""
+    def policy(
+        self, logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor, spread: Tensor | None = None
+    ) -> Loss:
+        """Loss of the policy (all B, T) over response tokens; counts tokens. `spread` is its entropy, if asked for."""
         ...
 
     def value(self, values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor) -> Loss:

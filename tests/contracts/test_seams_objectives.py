@@ -81,10 +81,10 @@ def token_cases(objective):
 
 def rollout_cases(objective):
     mask = response_mask()
-    old, advantages = -random(B, T).abs(), random(B, T)
+    old, advantages, spread = -random(B, T).abs(), random(B, T), random(B, T).abs()
     yield Case(
-        lambda x, others, m: objective.policy(x, *others, m), old + 0.05 * random(B, T), (old, advantages), mask,
-        advantages * mask,
+        lambda x, others, m: objective.policy(x, *others[:2], m, others[2]), old + 0.05 * random(B, T),
+        (old, advantages, spread), mask, advantages * mask,
     )  # fmt: skip
     values, returns = random(B, T), 3 + random(B, T).abs()
     yield Case(

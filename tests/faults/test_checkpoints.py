@@ -70,23 +70,33 @@ def test_a_checkpoint_lists_its_files_with_sizes_and_hashes(run):
     assert checkpoints.step_of(path) == 400
 
 
-def test_only_the_newest_and_the_best_are_kept(run):
+def test_only_the_newest_and_the_protected_are_kept(run):
     for step in range(1, 7):
-        checkpoints.save(run, step, writes(str(step)), best=step == 2)
-    assert names(run) == ["000002", "000005", "000006", "best"]
-    assert checkpoints.best(run).name == "000002"
-    checkpoints.save(run, 7, writes("7"), keep_last=1, best=True)
-    assert names(run) == ["000007", "best"]
+        checkpoints.save(run, step, writes(str(step)), protect={2})
+    assert names(run) == ["000002", "000005", "000006"]
+    assert checkpoints.steps(run) == [2, 5, 6]
+    assert checkpoints.at(run, 2).name == "000002"
+    checkpoints.save(run, 7, writes("7"), keep_last=1)
+    assert names(run) == ["000007"]
+    with pytest.raises(HeedError, match="000002: cannot be gone back to, its manifest is missing"):
+        checkpoints.at(run, 2)
 
 
-def test_a_budget_removes_older_ones_but_never_the_newest_or_best(run, capsys):
+def test_going_back_removes_what_came_after(run):
+    for step in range(1, 5):
+        checkpoints.save(run, step, writes(str(step)), protect={2})
+    checkpoints.save(run, 2, writes("2, more careful"), protect={2})
+    assert names(run) == ["000002"]
+
+
+def test_a_budget_removes_older_ones_but_never_the_newest_or_a_protected_one(run, capsys):
     for step in (1, 2, 3):
-        checkpoints.save(run, step, writes("x" * 1000), keep_last=9, best=step == 1)
-    checkpoints.save(run, 4, writes("x" * 1000), keep_last=9, budget_bytes=11_000)
-    assert names(run) == ["000001", "000003", "000004", "best"]
+        checkpoints.save(run, step, writes("x" * 1000), keep_last=9, protect={1})
+    checkpoints.save(run, 4, writes("x" * 1000), keep_last=9, protect={1}, budget_bytes=11_000)
+    assert names(run) == ["000001", "000003", "000004"]
     assert capsys.readouterr().err == ""
-    checkpoints.save(run, 5, writes("x" * 1000), keep_last=9, budget_bytes=10)
-    assert names(run) == ["000001", "000005", "best"]
+    checkpoints.save(run, 5, writes("x" * 1000), keep_last=9, protect={1}, budget_bytes=10)
+    assert names(run) == ["000001", "000005"]
     assert "over its budget of 10" in capsys.readouterr().err
 
 

@@ -109,7 +109,7 @@ def uninterrupted(material, tmp_path_factory):
     return get
 
 
-CASES = [("pretrain", 3), ("sft", 5), ("reward", 4), *(("ppo", k) for k in range(1, 6))]
+CASES = [("pretrain", 3), ("sft", 5), ("reward", 4)]
 
 
 @pytest.mark.parametrize(("kind", "after"), CASES)
@@ -128,6 +128,30 @@ def test_a_resumed_run_equals_an_uninterrupted_one(material, uninterrupted, tmp_
     same_end(whole, Run.open(path))
     if kind == "sft":
         assert whole.info.results["best_step"] < after  # so the best weights came out of the checkpoint
+
+
+# PPO asks after each of two buffers of critic pretraining; then in each step after its rollouts, between its four
+# minibatches (two passes of two), and at its end.
+ASKED = [0, 0, *(number for step in range(6) for number in [step] * 4 + [step + 1])]
+
+
+@pytest.mark.parametrize("asked", range(1, len(ASKED)))
+def test_ppo_resumed_at_any_place_equals_an_uninterrupted_run(material, uninterrupted, tmp_path, monkeypatch, asked):
+    """Critic pretraining, mid-buffer, mid-pass, at a boundary with and without evaluation."""
+    _, settings = jobs(material)["ppo"]
+    whole = uninterrupted("ppo")
+    with monkeypatch.context() as patch:
+        stopped_after(patch, asked)
+        with pytest.raises(Interrupted, match="stopped") as stopped:
+            tiny.run(rl, tmp_path, cadence__checkpoint=1, **settings)
+    (path,) = (file.parent for file in tmp_path.glob("*/*/run.json"))
+    finished = ASKED[asked - 1]
+    place = f"after step {finished}" if asked > 2 and (asked - 2) % 5 == 0 else f"within step {finished + 1}"
+    assert f"stopped {place} of 6; go on with: heed resume" in str(stopped.value)
+    assert checkpoints.step_of(checkpoints.newest(path)) == finished
+    torch.manual_seed(12345)  # as in another process
+    assert main(["resume", str(path), "--quiet"]) == 0
+    same_end(whole, Run.open(path))
 
 
 def test_a_run_killed_between_checkpoints_goes_back_to_the_last_one(material, uninterrupted, tmp_path, monkeypatch):
@@ -156,9 +180,10 @@ def test_a_run_killed_between_checkpoints_goes_back_to_the_last_one(material, un
 def test_a_checkpoint_holds_what_it_says(material, uninterrupted):
     """The state after step 5 with the random generators and the buffers' statistics."""
     state = load_state(checkpoints.newest(uninterrupted("ppo")))
-    assert set(state) == {"method", "rng"}
+    assert set(state) == {"method", "rng", "overseer"}
     assert set(state["rng"]) >= {"python", "numpy", "torch"}
     method = state["method"]
+    assert method["pending"] is None
     assert method["actor"]["step"] == 5 * 2 * 2  # steps × passes × minibatches
     assert method["critic"]["step"] == (5 + 1) * 2 * 2  # and two buffers of pretraining, gone through once
     assert method["shaper"]["count"] == (5 + 2) * 4

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from heedlm.models import attention
 from heedlm.models.packed import Packed, pack_sequences
 from heedlm.ops.logprobs import entropy as token_entropy
-from heedlm.ops.logprobs import head_logps, head_statistics, token_logps
+from heedlm.ops.logprobs import head_logps, head_logps_and_entropy, head_statistics, token_logps
 from heedlm.ops.shapes import Bool, Float, Int
 
 _log = logging.getLogger(__name__)
@@ -68,7 +68,10 @@ def sequence_logps(
     """
     head = output_head(model)
     if head is None:
-        return _row_logps(model, packed, targets, temperature)[0]
+        rows, places = packed.rows
+        place = places[targets]
+        with computing(model):
+            return token_logps(logits(model, rows), rows, temperature)[place[:, 0], place[:, 1]]
     states = hidden_states(model, packed).index_select(0, packed.before[targets])
     with computing(model):
         hidden, weight, bias = _operands(states, head)
@@ -87,6 +90,19 @@ def sequence_statistics(
     with computing(model):
         hidden, weight, bias = _operands(states, head)
         return head_statistics(hidden, weight, packed.tokens[targets], temperature, bias)
+
+
+def sequence_logps_and_entropy(
+    model: nn.Module, packed: Packed, targets: Int[Tensor, "M"], temperature: float = 1.0
+) -> tuple[Float[Tensor, "M"], Float[Tensor, "M"]]:
+    """`sequence_statistics` with a gradient, for an entropy bonus."""
+    head = output_head(model)
+    if head is None:
+        return _row_logps(model, packed, targets, temperature)
+    states = hidden_states(model, packed).index_select(0, packed.before[targets])
+    with computing(model):
+        hidden, weight, bias = _operands(states, head)
+        return head_logps_and_entropy(hidden, weight, packed.tokens[targets], temperature, bias)
 
 
 def sequence_scores(model: nn.Module, packed: Packed, at: Int[Tensor, "M"]) -> Float[Tensor, "M"]:
@@ -196,9 +212,7 @@ def _row_logps(model: nn.Module, packed: Packed, targets: Tensor, temperature: f
     with computing(model):
         out = logits(model, rows)
     logps = token_logps(out, rows, temperature)[place[:, 0], place[:, 1]]
-    with torch.no_grad():
-        spread = token_entropy(out.detach(), temperature)[place[:, 0], place[:, 1]]
-    return logps, spread
+    return logps, token_entropy(out, temperature)[place[:, 0], place[:, 1]]
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
 from heedlm.config import Config
@@ -27,9 +27,15 @@ class Ppo(Config):
     """
 
     name: Literal["ppo"] = Field(default="ppo", description="clipped surrogate with a critic")
-    clip: float = Field(default=0.2, gt=0, description="how far the ratio to the old policy earns reward")
-    value_clip: float | None = Field(
-        default=0.2, gt=0, description="how far (reward units) the critic moves per pass; none: no bound"
+    clip: PositiveFloat | None = Field(
+        default=0.2, description="how far the ratio to the old policy earns reward; none: no bound"
+    )
+    value_clip: PositiveFloat | None = Field(
+        default=0.2, description="how far (reward units) the critic moves per pass; none: no bound"
+    )
+    entropy: NonNegativeFloat = Field(default=0.0, description="weight of a bonus for entropy, nats a token; 0: none")
+    entropy_clip: PositiveFloat | None = Field(
+        default=None, description="entropy (nats) of a token beyond which there is no more bonus; none: no bound"
     )
 
     def policy(
@@ -38,34 +44,47 @@ class Ppo(Config):
         old_logps: Float[Tensor, "B T"],
         advantages: Float[Tensor, "B T"],
         mask: Bool[Tensor, "B T"],
+        spread: Float[Tensor, "B T"] | None = None,
     ) -> Loss:
-        """max(−A·ρ, −A·clip(ρ, 1 ± clip)) with ρ = π/π_old, for each response token.
+        """max(−A·ρ, −A·clip(ρ, 1 ± clip)) with ρ = π/π_old, for each response token, less the entropy bonus.
 
         Args:
             logps: Log-probabilities (nats) under the policy being trained (B, T).
             old_logps: The same tokens' under the policy that sampled them (B, T).
             advantages: Advantages (B, T), no gradient.
             mask: True on response tokens (B, T).
+            spread: Entropy (nats) of the policy at each token (B, T), with its gradient; needed for the bonus.
 
         Returns:
             One sum for each row (B,); the count is the number of response tokens. `ratio` is the mean ρ,
             `clip_fraction` the share of tokens whose gradient the clip removes, and `approx_kl` the mean of
             ρ − 1 − log ρ: Schulman's k3 estimate (nats) of KL(π_old ‖ π).
+
+        Raises:
+            ValueError: There is a bonus, but no entropy.
         """
+        if self.entropy and spread is None:
+            raise ValueError("the entropy bonus needs the entropy of each token")
         # Padding goes first: infinities there would leave NaN in the gradient.
         log_ratio = torch.where(mask, widen(logps) - widen(old_logps), 0.0)
         log_ratio = log_ratio.clamp(-_LOG_RATIO_LIMIT, _LOG_RATIO_LIMIT)
         advantages = torch.where(mask, widen(advantages), 0.0)
         ratio = log_ratio.exp()
         free = -advantages * ratio
-        clipped = -advantages * ratio.clamp(1 - self.clip, 1 + self.clip)
+        clipped = free if self.clip is None else -advantages * ratio.clamp(1 - self.clip, 1 + self.clip)
         with torch.no_grad():
             metrics = {
                 "ratio": masked_mean(ratio, mask),
                 "clip_fraction": masked_mean((clipped > free).to(ratio.dtype), mask),
                 "approx_kl": masked_mean(log_ratio.expm1() - log_ratio, mask),
             }
-        return Loss(masked_sum(torch.maximum(free, clipped), mask, dim=1), mask.sum(), metrics)
+        losses = torch.maximum(free, clipped)
+        if self.entropy and spread is not None:
+            bonus = torch.where(mask, widen(spread), 0.0)
+            if self.entropy_clip is not None:
+                bonus = bonus.clamp(max=self.entropy_clip)
+            losses = losses - self.entropy * bonus
+        return Loss(masked_sum(losses, mask, dim=1), mask.sum(), metrics)
 
     def value(
         self,

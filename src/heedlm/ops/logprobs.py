@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear, pad
+from torch.utils.checkpoint import checkpoint
 
 from heedlm.ops.masked import widen
 from heedlm.ops.shapes import Float, Int
@@ -163,6 +164,33 @@ def head_statistics(
         finite = block.clamp(min=torch.finfo(block.dtype).min)  # 0 · -inf would be NaN
         spread[rows] = total.squeeze(-1) - (block.sub_(total).exp_().mul_(finite)).sum(-1)
     return logps, spread
+
+
+def head_logps_and_entropy(
+    hidden: Float[Tensor, "M D"],
+    weight: Float[Tensor, "V D"],
+    targets: Int[Tensor, "M"],
+    temperature: float = 1.0,
+    bias: Float[Tensor, "V"] | None = None,
+) -> tuple[Float[Tensor, "M"], Float[Tensor, "M"]]:
+    """`head_statistics` with a gradient: each block is computed anew for it.
+
+    Raises:
+        ValueError: The temperature is not positive.
+    """
+    _check(temperature)
+
+    def block(states: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        scaled = _scaled(linear(states, weight, bias), temperature)
+        shares = scaled.log_softmax(-1)
+        finite = shares.clamp(min=torch.finfo(shares.dtype).min)  # 0 · -inf would be NaN
+        return shares.gather(-1, wanted[:, None]).squeeze(-1), -(shares.exp() * finite).sum(-1)
+
+    found = [
+        checkpoint(block, hidden[rows], targets[rows], use_reentrant=False) for rows in _head_blocks(hidden, weight)
+    ]
+    logps, spread = zip(*found, strict=True)
+    return torch.cat(logps), torch.cat(spread)
 
 
 class _HeadLogps(torch.autograd.Function):

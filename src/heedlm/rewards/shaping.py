@@ -24,6 +24,9 @@ class Shaping(Config):
     missing_eos: NonNegativeFloat = Field(
         1.0, description="penalty for an answer cut at the length limit, in running deviations of the score"
     )
+    truncated: Literal["penalise", "mask"] = Field(
+        "penalise", description="an answer cut at the length limit is penalised, or nothing is learned from it"
+    )
 
 
 class Shaper:
@@ -58,7 +61,8 @@ class Shaper:
         self.moments.update(scores)
         # Scores that are all alike have no deviation to speak of; a missing EOS must be felt all the same.
         deviation = self.moments.std if self.moments.std > 1e-8 else 1.0
-        scores = scores - self.shaping.missing_eos * deviation * (~ended).to(scores.dtype)
+        penalty = self.shaping.missing_eos if self.shaping.truncated == "penalise" else 0.0
+        scores = scores - penalty * deviation * (~ended).to(scores.dtype)
         if self.shaping.scale == "normalise":
             return self.moments.normalise(scores, self.shaping.clip)
         if self.shaping.scale == "scale":

@@ -2,7 +2,6 @@
 
 from heedlm.runs import checkpoints
 from heedlm.runs.card import model_card
-from heedlm.runs.checkpoints import best as best_checkpoint
 from heedlm.runs.checkpoints import newest as newest_checkpoint
 from heedlm.runs.checkpoints import save as save_checkpoint
 from heedlm.runs.data import quarantine, unused_name
@@ -21,7 +20,6 @@ __all__ = [
     "RunInfo",
     "Sighting",
     "as_text",
-    "best_checkpoint",
     "checkpoints",
     "find_data",
     "find_model",

@@ -10,12 +10,12 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from heedlm.errors import HeedError
-from heedlm.runs.files import flush_folder, flush_to_disk, write_whole
+from heedlm.runs.files import flush_folder, flush_to_disk
 from heedlm.runs.fingerprints import file_hash
 from heedlm.runs.run import Run
 
@@ -28,7 +28,7 @@ def save(
     write: Callable[[Path], None],
     *,
     keep_last: int = 2,
-    best: bool = False,
+    protect: Collection[int] = (),
     budget_bytes: int | None = None,
 ) -> Path:
     """Save one checkpoint; the earlier ones stay usable whatever happens meanwhile.
@@ -38,8 +38,8 @@ def save(
         step: Number of finished steps; names the folder.
         write: Writes all state into the folder it is given.
         keep_last: How many of the newest to keep.
-        best: Protect this one from removal until another is the best.
-        budget_bytes: Remove older ones, though never the newest or the best, until the rest fits.
+        protect: Steps of others that stay too.
+        budget_bytes: Remove older ones, though never the newest or a protected one, until the rest fits.
 
     Raises:
         HeedError: If the disk is full or fails.
@@ -54,8 +54,6 @@ def save(
         write(temporary)
         _seal(temporary, step)
         _move_into_place(temporary, final)
-        if best:
-            write_whole(folder / "best", final.name + "\n")
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         earlier = newest(run)
@@ -65,7 +63,7 @@ def save(
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    _retire(folder, final, max(keep_last, 1), budget_bytes)
+    _retire(folder, final, max(keep_last, 1), protect, budget_bytes)
     return final
 
 
@@ -81,14 +79,23 @@ def newest(run: Run | Path) -> Path | None:
     return None
 
 
-def best(run: Run | Path) -> Path | None:
-    """The checkpoint saved as the best so far, if it is complete."""
+def at(run: Run | Path, step: int) -> Path:
+    """The complete checkpoint of a step.
+
+    Raises:
+        HeedError: It is missing or damaged.
+    """
+    path = (run.path if isinstance(run, Run) else Path(run)) / "checkpoints" / f"{step:06d}"
+    fault = damage(path)
+    if fault is not None:
+        raise HeedError(f"{path}: cannot be gone back to, {fault}")
+    return path
+
+
+def steps(run: Run | Path) -> list[int]:
+    """Steps of the checkpoints that look whole, in order; hashes are checked only when one is read."""
     folder = (run.path if isinstance(run, Run) else Path(run)) / "checkpoints"
-    try:
-        path = folder / (folder / "best").read_text(encoding="utf-8").strip()
-    except OSError:
-        return None
-    return path if damage(path) is None else None
+    return [step_of(path) for path in _numbered(folder) if _looks_whole(path)]
 
 
 def step_of(checkpoint: Path) -> int:
@@ -160,15 +167,16 @@ def _restore_replaced(folder: Path) -> None:
             aside.rename(final)
 
 
-def _retire(folder: Path, just_saved: Path, keep_last: int, budget_bytes: int | None) -> None:
+def _retire(folder: Path, just_saved: Path, keep_last: int, protect: Collection[int], budget_bytes: int | None) -> None:
     """Remove checkpoints beyond the newest few and beyond the budget; damaged ones do not count."""
-    chosen = (folder / "best").read_text(encoding="utf-8").strip() if (folder / "best").exists() else None
-    earlier = [path for path in _numbered(folder) if path != just_saved and path.name != chosen]
+    earlier = [path for path in _numbered(folder) if path != just_saved]
     # Steps after this one can only be left over from before a fall-back to an older checkpoint.
-    older = [path for path in earlier if _looks_whole(path) and path.name < just_saved.name]
+    older = [path for path in earlier if _looks_whole(path) and step_of(path) < step_of(just_saved)]
+    kept = [path for path in older if step_of(path) in protect]
+    older = [path for path in older if path not in kept]
     stay = older[len(older) - (keep_last - 1) :] if keep_last > 1 else []
     for path in earlier:
-        if path not in stay:
+        if path not in stay and path not in kept:
             shutil.rmtree(path, ignore_errors=True)
     if budget_bytes is None:
         return

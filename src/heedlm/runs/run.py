@@ -33,7 +33,7 @@ from heedlm.runs.info import (
 )
 from heedlm.runs.lock import Lock
 
-_LOGS = ("metrics.jsonl", "samples.jsonl")
+_LOGS = ("metrics.jsonl", "samples.jsonl", "alarms.jsonl")
 
 
 class Run:
@@ -155,6 +155,19 @@ class Run:
         """Append samples of this step, one line each."""
         for row in rows:
             self._append("samples.jsonl", {"step": step, **row})
+
+    def alarm(self, step: int, facts: Mapping[str, Any]) -> None:
+        """Append what the collapse detector says of this step."""
+        self._append("alarms.jsonl", {"step": step, **facts})
+
+    def abandon(self, step: int, attempt: int) -> None:
+        """Going back to `step`: move the lines of later steps to `abandoned/<attempt>`, where they stay to be read."""
+        folder = self.path / "abandoned" / str(attempt)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in _LOGS:
+            later = [row for row in read_lines(self.path / name) if int(row.get("step", 0)) > step]
+            write_whole(folder / name, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in later))
+        self.truncate_metrics(step)
 
     def truncate_metrics(self, step: int) -> None:
         """Drop the numbers and samples of later steps, all of them at step 0, and lines torn by a crash."""

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from heedlm.models.adapters import Adapted
-from heedlm.models.forward import sequence_logps, sequence_scores, sequence_statistics
+from heedlm.models.forward import (
+    sequence_logps,
+    sequence_logps_and_entropy,
+    sequence_scores,
+    sequence_statistics,
+)
 from heedlm.models.packed import Packed, pack_sequences
 from heedlm.objectives.ppo import Ppo
 from heedlm.ops.types import Loss, Rollouts
@@ -47,6 +52,10 @@ class Experience:
         width = int(self.lengths[index].max())
         parts = {f.name: getattr(self, f.name)[index] for f in fields(self)}
         return Experience(**{name: x if x.ndim == 1 else x[:, :width] for name, x in parts.items()})
+
+    def with_advantages(self, advantages: Tensor) -> Experience:
+        """The same with other advantages (B, T)."""
+        return replace(self, advantages=advantages)
 
     def minibatches(self, size: int, generator: torch.Generator) -> Iterator[list[int]]:
         """Row numbers of shuffled minibatches; a last one smaller than `size` is kept."""
@@ -187,8 +196,12 @@ def policy_terms(
         packed, targets = pack_responses(part.tokens, part.lengths, part.mask)
 
         def loss() -> Loss:
-            logps = _spread(part.mask, sequence_logps(policy, packed, targets, temperature))
-            return objective.policy(logps, part.logps, part.advantages, part.mask)
+            if not objective.entropy:
+                logps = _spread(part.mask, sequence_logps(policy, packed, targets, temperature))
+                return objective.policy(logps, part.logps, part.advantages, part.mask)
+            found = sequence_logps_and_entropy(policy, packed, targets, temperature)
+            logps, spread = (_spread(part.mask, values) for values in found)
+            return objective.policy(logps, part.logps, part.advantages, part.mask, spread)
 
         return Term(loss, len(targets), group="policy", label=label)
 

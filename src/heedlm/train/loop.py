@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from heedlm import runs
@@ -24,14 +24,25 @@ class Cadence(Config):
 
     evaluate: NonNegativeInt = Field(50, description="steps between evaluations on held-out data; 0: only at the end")
     checkpoint: NonNegativeInt = Field(200, description="steps between checkpoints; 0: only when stopped")
-    keep: PositiveInt = Field(2, description="checkpoints kept; older ones are removed")
+    keep: PositiveInt = Field(2, description="newest checkpoints kept; older ones are removed unless still needed")
+    disk: PositiveFloat | None = Field(
+        None, description="GB that all checkpoints may take; older ones go first, the newest stays; none: no limit"
+    )
+
+
+class Paused(Exception):
+    """A method was asked to stop in the middle of a step; its state says where, and the same step goes on there."""
 
 
 class Trainable(Protocol):
     """What the loop needs of a method: steps, and a state that a resumed run goes on from."""
 
     def step(self, index: int) -> Mapping[str, float]:
-        """Do step `index` (from 0) and return its metrics; `tokens` feeds the progress bar."""
+        """Do step `index` (from 0) and return its metrics; `tokens` feeds the progress bar.
+
+        Raises:
+            Paused: A stop was asked for at a place within the step from which it can go on.
+        """
 
     def evaluate(self, index: int) -> Mapping[str, float]:
         """Measure on held-out data after `index` steps; empty if there is none."""
@@ -43,19 +54,64 @@ class Trainable(Protocol):
         """Go on from a state."""
 
 
-def train(run: Run, method: Trainable, *, steps: int, cadence: Cadence, title: str) -> None:
+class Steadied(Trainable, Protocol):
+    """A method that can go on more carefully after a collapse."""
+
+    def steady(self, times: int) -> Mapping[str, float]:
+        """Be as careful as after so many rollbacks; the settings that were changed."""
+
+
+class Overseer(Protocol):
+    """Who watches the numbers of each step and may send training back; `monitor.guard.Guard` is one."""
+
+    rollbacks: list[dict[str, Any]]
+
+    def observe(self, step: int, values: Mapping[str, float]) -> int | None:
+        """Take in a step's numbers; the step to go back to, or None."""
+
+    def best_at(self, step: int) -> bool:
+        """Whether a checkpoint of this step is wanted."""
+
+    def keeps(self, step: int) -> set[int]:
+        """Steps whose checkpoints may not be removed."""
+
+    def went_back(self, state: Mapping[str, Any], facts: Mapping[str, float]) -> None:
+        """Training stands at an earlier checkpoint again."""
+
+    def note(self) -> None:
+        """Record what was found."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is remembered."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+
+
+def train(
+    run: Run, method: Trainable, *, steps: int, cadence: Cadence, title: str, overseer: Overseer | None = None
+) -> None:
     """Run a method for `steps` steps, going on from the run's newest checkpoint if it has one.
 
+    An overseer may send training back to an earlier checkpoint, which needs a `Steadied` method.
+
     Raises:
-        Interrupted: A signal asked to stop; the checkpoint of the last finished step was written.
+        Interrupted: A signal asked to stop; a checkpoint was written, within a step if the method can pause there.
         NotFinite: A metric of a step became NaN or infinite.
+        Collapsed: The overseer gave the run up.
     """
-    first = _restore(run, method)
-    started = time.monotonic() - _seconds_so_far(run, first)
+    index = _restore(run, method, overseer)
+    started = time.monotonic() - _seconds_so_far(run, index)
+    if overseer is not None and not runs.checkpoints.steps(run):
+        _save(run, method, 0, cadence, overseer)  # there must be one to go back to
     with progress(title, total=steps, unit="steps") as bar:
-        bar.advance(first)
-        for index in range(first, steps):
-            values = dict(method.step(index))
+        bar.advance(index)
+        while index < steps:
+            try:
+                values = dict(method.step(index))
+            except Paused:
+                _save(run, method, index, cadence, overseer)
+                raise runs.interrupted(run, f"within step {index + 1} of {steps}") from None
             _check_finite(values, index)
             done = index + 1
             due = cadence.evaluate and done % cadence.evaluate == 0
@@ -64,27 +120,64 @@ def train(run: Run, method: Trainable, *, steps: int, cadence: Cadence, title: s
                 _check_finite(values, index)  # NaN weights of the last step show nowhere else
             run.metrics(done, values, seconds=time.monotonic() - started)
             bar.advance(1, tokens=int(values.get("tokens", 0)))
+            back = overseer.observe(done, values) if overseer is not None else None
+            if overseer is not None and back is not None:
+                _go_back(run, method, overseer, back, cadence)
+                bar.advance(back - done)
+                index = back
+                continue
             stopping = runs.stop_requested()
             due = bool(cadence.checkpoint) and done % cadence.checkpoint == 0
+            due = due or (overseer is not None and overseer.best_at(done))
             if (due or stopping) and done < steps:
-                _save(run, method, done, cadence)
+                _save(run, method, done, cadence, overseer)
                 if stopping:
                     raise runs.interrupted(run, f"after step {done} of {steps}")
+            index = done
+    if overseer is not None:
+        overseer.note()
 
 
-def _save(run: Run, method: Trainable, step: int, cadence: Cadence) -> None:
+def restore_weights(run: Run, method: Trainable, step: int) -> None:
+    """Put a method back to where it was when a step's checkpoint was saved."""
+    method.load_state_dict(load_state(runs.checkpoints.at(run, step))["method"])
+
+
+def _save(run: Run, method: Trainable, step: int, cadence: Cadence, overseer: Overseer | None) -> None:
     state = {"method": method.state_dict(), "rng": rng_state()}
-    runs.checkpoints.save(run, step, lambda folder: save_state(folder, state), keep_last=cadence.keep)
+    if overseer is not None:
+        state["overseer"] = overseer.state_dict()
+    runs.checkpoints.save(
+        run,
+        step,
+        lambda folder: save_state(folder, state),
+        keep_last=cadence.keep,
+        protect=overseer.keeps(step) if overseer is not None else (),
+        budget_bytes=None if cadence.disk is None else int(cadence.disk * 1e9),
+    )
 
 
-def _restore(run: Run, method: Trainable) -> int:
+def _restore(run: Run, method: Trainable, overseer: Overseer | None) -> int:
     checkpoint = runs.checkpoints.newest(run)
     if checkpoint is None:
         return 0
     state = load_state(checkpoint)
     method.load_state_dict(state["method"])
+    if overseer is not None:
+        overseer.load_state_dict(state["overseer"])
     set_rng_state(state["rng"])
     return runs.checkpoints.step_of(checkpoint)
+
+
+def _go_back(run: Run, method: Trainable, overseer: Overseer, step: int, cadence: Cadence) -> None:
+    """Take up an earlier checkpoint with more careful settings, and put that on the disk before going on."""
+    state = load_state(runs.checkpoints.at(run, step))
+    run.abandon(step, len(overseer.rollbacks))
+    method.load_state_dict(state["method"])
+    set_rng_state(state["rng"])
+    steadied: Steadied = method  # type: ignore[assignment]
+    overseer.went_back(state["overseer"], steadied.steady(len(overseer.rollbacks)))
+    _save(run, method, step, cadence, overseer)
 
 
 def _seconds_so_far(run: Run, step: int) -> float:

@@ -133,7 +133,7 @@ def test_log_prob_passes_run_without_dropout(material, tmp_path, watched):
     calm = copy.deepcopy(noisy).eval()
     method.engine = method.config.engine.bind(noisy, tiny.tokenizer())
     method.policy = noisy
-    found, _ = method._collect(method.prompts[:4], seed=5)
+    found, _ = method._collect(method.prompts[:4], 5, "buffer")
     starts = found.mask.long().argmax(1)
     again = Rollouts(found.tokens, starts, found.lengths, torch.zeros_like(found.logps), starts > 0)
     expected, _ = rollout_logps(calm, again, temperature=1.0, budget=10_000)
@@ -172,7 +172,7 @@ def test_whitened_advantages_and_a_mix_and_a_critic_without_pretraining(material
         tmp_path,
         **settings(
             material,
-            advantages="whiten",
+            advantages={"whiten": True, "clip": 0.5},
             mix__data=material / "corpus.jsonl",
             mix__batch=2,
             critic__pretrain=0,
@@ -239,7 +239,9 @@ def test_a_nan_reward_stops_before_the_policy_learns_from_it(material, tmp_path,
         return Reward(total)
 
     monkeypatch.setattr(Pattern, "score", broken)
-    with pytest.raises(NotFinite, match="reward of answer 3 of 8 in the buffer is nan"):
+    with pytest.raises(
+        NotFinite, match="critic pretraining buffer 1: the reward of answer 3 of 8 in the buffer is nan"
+    ):
         tiny.run(rl, tmp_path, **settings(material))
     assert not any(tmp_path.glob("ppo/*/model"))
 
