@@ -87,6 +87,12 @@ COMMANDS = {
         "write a run's report: one self-contained HTML file",
         "heed report runs/ppo/NAME",
     ),
+    "monitor": Command(
+        "heedlm.stages.monitor",
+        "Runs",
+        "tell from a training log, any trainer's, whether the policy collapsed (exit code 3) and since when",
+        "heed monitor runs/ppo/NAME",
+    ),
     "lineage": Command(
         "heedlm.stages.lineage",
         "Runs",
