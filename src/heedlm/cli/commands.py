@@ -87,6 +87,12 @@ COMMANDS = {
         "write a run's report: one self-contained HTML file",
         "heed report runs/ppo/NAME",
     ),
+    "watch": Command(
+        "heedlm.stages.watch",
+        "Runs",
+        "follow a run in the terminal: curves, state, newest sample",
+        "heed watch runs/ppo/NAME",
+    ),
     "monitor": Command(
         "heedlm.stages.monitor",
         "Runs",

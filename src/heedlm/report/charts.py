@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from heedlm.report.overlay import Overlay, Zone
 from heedlm.report.panels import Panel
 from heedlm.report.series import Series, Thinned, thin
 from heedlm.report.words import number
@@ -60,6 +61,9 @@ class Chart:
     columns: list[str] = field(default_factory=list)
     rows: list[list[str]] = field(default_factory=list)
     data: dict[str, Any] = field(default_factory=dict)
+    zones: list[Zone] = field(default_factory=list)
+    backs: list[float] = field(default_factory=list)
+    given_up: list[tuple[int, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -80,11 +84,14 @@ class Frame:
         return round(GRID * min(1.0, max(0.0, (self.top - value) / (self.top - self.bottom))))
 
 
-def chart(id_: str, panel: Panel, series: Mapping[str, Series]) -> Chart:
-    """The chart of a panel whose metrics are `series`."""
+def chart(id_: str, panel: Panel, series: Mapping[str, Series], overlay: Overlay | None = None) -> Chart:
+    """The chart of a panel whose metrics are `series`; with an overlay on that one's axis and with its marks."""
     drawn = {line.key: thin(series[line.key]) for line in panel.lines}
     band = tuple(thin(series[key]) for key in panel.band) if panel.band else None
-    frame = _frame(panel, drawn, band)
+    past = [(i, thin(each[line.key])) for each in overlay.given_up for i, line in enumerate(panel.lines)
+            if line.key in each] if overlay else []  # fmt: skip
+    frame = _frame(panel, [*drawn.values(), *(each for _, each in past)], band, overlay)
+    zones = overlay.zones() if overlay else []
     return Chart(
         id=id_,
         title=panel.title,
@@ -92,14 +99,17 @@ def chart(id_: str, panel: Panel, series: Mapping[str, Series]) -> Chart:
         note=panel.note,
         summary=_summary(panel, series),
         curves=[_curve(line.label, i, drawn[line.key], frame) for i, line in enumerate(panel.lines)],
-        x_ticks=[Tick(frame.x(at) / 10, text) for at, text in marks(frame.left, frame.right, 4)],
-        y_ticks=[Tick(frame.y(at) / 10, text) for at, text in marks(frame.bottom, frame.top, 5)],
+        x_ticks=[Tick(frame.x(at) / 10, text) for at, text in marks(frame.left, frame.right, 8 if overlay else 4)],
+        y_ticks=[Tick(frame.y(at) / 10, text) for at, text in marks(frame.bottom, frame.top, 4 if overlay else 5)],
         band=_area(band[0].steps, band[0].low, band[1].high, frame) if band else "",
         level=frame.y(panel.level) if panel.level is not None else None,
         bad=_bad(series.values()),
         columns=["step", *(line.label for line in panel.lines)],
         rows=_table(panel, series),
-        data=_data(panel, drawn, frame),
+        data=_data(panel, drawn, frame, zones),
+        zones=zones,
+        backs=[overlay.place(at) for at, _ in overlay.backs] if overlay else [],
+        given_up=[(i, _path(each.steps, each.smooth or each.values, frame)) for i, each in past],
     )
 
 
@@ -123,25 +133,25 @@ def marks(low: float, high: float, count: int) -> list[tuple[float, str]]:
     return [(tick, number(tick) if large else f"{tick:.{decimals}f}".replace("-", "\u2212")) for tick in ticks]
 
 
-def _frame(panel: Panel, drawn: Mapping[str, Thinned], band: tuple[Thinned, ...] | None) -> Frame:
+def _frame(panel: Panel, drawn: Sequence[Thinned], band: tuple[Thinned, ...] | None, overlay: Overlay | None) -> Frame:
     """Ranges that hold every curve with a little room. One wild value does not squash the rest."""
-    steps = [step for each in drawn.values() for step in each.steps]
-    lows = [value for each in drawn.values() for value in each.low]
-    highs = [value for each in drawn.values() for value in each.high]
+    steps = [step for each in drawn for step in each.steps]
+    lows = [value for each in drawn for value in each.low]
+    highs = [value for each in drawn for value in each.high]
     if band:
         lows, highs = lows + band[0].low, highs + band[1].high
     if panel.level is not None:
         lows, highs = [*lows, panel.level], [*highs, panel.level]
-    low, high = _robust(lows, highs)
+    low, high = robust_range(lows, highs)
     flat = high - low <= 1e-6 * max(abs(low), abs(high))
     room = (0.1 * abs(high) or 1.0) if flat else 0.06 * (high - low)
-    left, right = min(steps), max(steps)
+    left, right = (overlay.left, overlay.right) if overlay else (min(steps), max(steps))
     # A quantity that is never negative gets no room below zero.
     bottom = 0.0 if 0 <= low < room else low - room
     return Frame(left, right if right > left else left + 1, bottom, high + room)
 
 
-def _robust(lows: Sequence[float], highs: Sequence[float]) -> tuple[float, float]:
+def robust_range(lows: Sequence[float], highs: Sequence[float]) -> tuple[float, float]:
     """Range of the values; cut at five times the middle 90 % where a few reach far beyond it."""
     low, high = min(lows), max(highs)
     if len(highs) < 40:
@@ -210,10 +220,11 @@ def _table(panel: Panel, series: Mapping[str, Series]) -> list[list[str]]:
     return rows
 
 
-def _data(panel: Panel, drawn: Mapping[str, Thinned], frame: Frame) -> dict[str, Any]:
-    """What the script needs to name the values under the pointer."""
+def _data(panel: Panel, drawn: Mapping[str, Thinned], frame: Frame, zones: Sequence[Zone]) -> dict[str, Any]:
+    """What the script needs to name the values under the pointer, and the alarms there."""
     return {
         "range": [frame.left, frame.right],
+        "zones": [[zone.at, zone.at + zone.width, zone.text] for zone in zones],
         "unit": panel.unit,
         "curves": [
             {

@@ -64,6 +64,11 @@ class Source:
         """The run's own results, completed by those of its evaluation."""
         return {**(self.measured.info.results if self.measured else {}), **self.run.info.results}
 
+    @property
+    def subject_settings(self) -> dict[str, Any]:
+        """The settings, as run, of the run whose curves are shown."""
+        return json_object(self.subject.path / "config.json")
+
     @classmethod
     def read(cls, path: str | Path) -> Source:
         """Read a run directory; what it lacks is left empty.
@@ -75,7 +80,7 @@ class Source:
         if not path.exists():
             raise BadInput(f"{path}: no such run; give a run directory, such as runs/ppo/NAME")
         run = Run.open(path)
-        parts = list(_runs_below(path))
+        parts = list(runs_below(path))
         measured = _measured(run, parts)
         tree = _tree(measured or parts[-1] if parts and not run.info.inputs else run)
         others = _distinct([*_ancestors(tree), *parts], without=run)
@@ -84,7 +89,7 @@ class Source:
         return cls(
             run=run,
             given=_toml(path / "config.toml"),
-            settings=_json(path / "config.json"),
+            settings=json_object(path / "config.json"),
             subject=subject,
             metrics=subject.read_metrics(),
             samples=samples or subject.read_samples(),
@@ -95,7 +100,7 @@ class Source:
         )
 
 
-def _runs_below(path: Path) -> Iterator[Run]:
+def runs_below(path: Path) -> Iterator[Run]:
     """The runs a chain made inside its own directory, oldest first."""
     found = [run for run in map(_opened, sorted(path.glob("*/*/run.json"))) if run is not None]
     yield from sorted(found, key=lambda run: run.info.started)
@@ -192,7 +197,8 @@ def _toml(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _json(path: Path) -> dict[str, Any]:
+def json_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty if it holds none."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -44,6 +44,11 @@ def count(value: float) -> str:
     return number(value)
 
 
+def short(text: str, most: int) -> str:
+    """A text of at most `most` characters, the last of them "…" where there was more."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def as_number(value: Any) -> float | None:
     """The value if it is a number (a truth value is none), else None."""
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
