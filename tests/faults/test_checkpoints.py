@@ -89,6 +89,19 @@ def test_going_back_removes_what_came_after(run):
     assert names(run) == ["000002"]
 
 
+def test_one_within_a_step_is_for_resuming_only(run):
+    for step in (1, 2):
+        checkpoints.save(run, step, writes(str(step)))
+    paused = checkpoints.save(run, 2, writes("half"), within=True)
+    assert names(run) == ["000002", "000002+"]
+    assert checkpoints.newest(run) == paused
+    assert checkpoints.step_of(paused) == 2
+    assert (checkpoints.at(run, 2) / "weights").read_text() == "2"
+    assert checkpoints.steps(run) == [2]
+    checkpoints.save(run, 3, writes("3"))
+    assert names(run) == ["000002", "000003"]
+
+
 def test_a_budget_removes_older_ones_but_never_the_newest_or_a_protected_one(run, capsys):
     for step in (1, 2, 3):
         checkpoints.save(run, step, writes("x" * 1000), keep_last=9, protect={1})

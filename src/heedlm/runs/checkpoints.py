@@ -20,6 +20,7 @@ from heedlm.runs.fingerprints import file_hash
 from heedlm.runs.run import Run
 
 _MANIFEST = "manifest.json"
+_WITHIN = "+"
 
 
 def save(
@@ -27,6 +28,7 @@ def save(
     step: int,
     write: Callable[[Path], None],
     *,
+    within: bool = False,
     keep_last: int = 2,
     protect: Collection[int] = (),
     budget_bytes: int | None = None,
@@ -36,6 +38,8 @@ def save(
     Args:
         run: The run; its metrics so far are put on the disk first.
         step: Number of finished steps; names the folder.
+        within: Whether the step after it is under way; such a checkpoint is there for resuming only, and the one at
+            the step's beginning stays beside it.
         write: Writes all state into the folder it is given.
         keep_last: How many of the newest to keep.
         protect: Steps of others that stay too.
@@ -45,7 +49,8 @@ def save(
         HeedError: If the disk is full or fails.
     """
     folder = run.path / "checkpoints"
-    temporary, final = folder / f".tmp-{step:06d}", folder / f"{step:06d}"
+    name = f"{step:06d}{_WITHIN if within else ''}"
+    temporary, final = folder / f".tmp-{name}", folder / name
     try:
         folder.mkdir(exist_ok=True)
         _tidy(folder)
@@ -93,14 +98,14 @@ def at(run: Run | Path, step: int) -> Path:
 
 
 def steps(run: Run | Path) -> list[int]:
-    """Steps of the checkpoints that look whole, in order; hashes are checked only when one is read."""
+    """Steps after which there is a checkpoint that looks whole, in order; hashes are checked only when it is read."""
     folder = (run.path if isinstance(run, Run) else Path(run)) / "checkpoints"
-    return [step_of(path) for path in _numbered(folder) if _looks_whole(path)]
+    return [step_of(path) for path in _numbered(folder) if not _is_within(path) and _looks_whole(path)]
 
 
 def step_of(checkpoint: Path) -> int:
     """Number of steps finished when the checkpoint was saved."""
-    return int(checkpoint.name)
+    return int(checkpoint.name.removesuffix(_WITHIN))
 
 
 def damage(checkpoint: Path) -> str | None:
@@ -171,7 +176,8 @@ def _retire(folder: Path, just_saved: Path, keep_last: int, protect: Collection[
     """Remove checkpoints beyond the newest few and beyond the budget; damaged ones do not count."""
     earlier = [path for path in _numbered(folder) if path != just_saved]
     # Steps after this one can only be left over from before a fall-back to an older checkpoint.
-    older = [path for path in earlier if _looks_whole(path) and step_of(path) < step_of(just_saved)]
+    older = [path for path in earlier if _looks_whole(path) and _order(path) < _order(just_saved)]
+    older = [path for path in older if not _is_within(path)]  # left behind by training that went on
     kept = [path for path in older if step_of(path) in protect]
     older = [path for path in older if path not in kept]
     stay = older[len(older) - (keep_last - 1) :] if keep_last > 1 else []
@@ -196,7 +202,15 @@ def _looks_whole(checkpoint: Path) -> bool:
 
 def _numbered(folder: Path) -> list[Path]:
     found = folder.iterdir() if folder.is_dir() else ()
-    return sorted((path for path in found if path.name.isdigit() and path.is_dir()), key=lambda path: int(path.name))
+    return sorted((p for p in found if p.name.removesuffix(_WITHIN).isdigit() and p.is_dir()), key=_order)
+
+
+def _is_within(checkpoint: Path) -> bool:
+    return checkpoint.name.endswith(_WITHIN)
+
+
+def _order(checkpoint: Path) -> tuple[int, bool]:
+    return step_of(checkpoint), _is_within(checkpoint)
 
 
 def _files(folder: Path) -> Iterator[Path]:

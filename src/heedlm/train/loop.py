@@ -110,7 +110,7 @@ def train(
             try:
                 values = dict(method.step(index))
             except Paused:
-                _save(run, method, index, cadence, overseer)
+                _save(run, method, index, cadence, overseer, within=True)
                 raise runs.interrupted(run, f"within step {index + 1} of {steps}") from None
             _check_finite(values, index)
             done = index + 1
@@ -143,7 +143,9 @@ def restore_weights(run: Run, method: Trainable, step: int) -> None:
     method.load_state_dict(load_state(runs.checkpoints.at(run, step))["method"])
 
 
-def _save(run: Run, method: Trainable, step: int, cadence: Cadence, overseer: Overseer | None) -> None:
+def _save(
+    run: Run, method: Trainable, step: int, cadence: Cadence, overseer: Overseer | None, *, within: bool = False
+) -> None:
     state = {"method": method.state_dict(), "rng": rng_state()}
     if overseer is not None:
         state["overseer"] = overseer.state_dict()
@@ -151,6 +153,7 @@ def _save(run: Run, method: Trainable, step: int, cadence: Cadence, overseer: Ov
         run,
         step,
         lambda folder: save_state(folder, state),
+        within=within,
         keep_last=cadence.keep,
         protect=overseer.keeps(step) if overseer is not None else (),
         budget_bytes=None if cadence.disk is None else int(cadence.disk * 1e9),
