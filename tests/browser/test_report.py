@@ -93,7 +93,7 @@ def test_chinese_answers_are_on_the_page(browser: Browser, report: Path) -> None
 
 def test_pointing_at_a_chart_names_its_values(browser: Browser, report: Path) -> None:
     with Visit(browser, report) as visit:
-        plot = visit.page.locator(".plot").first
+        plot = visit.page.locator("#curves .plot").first
         plot.scroll_into_view_if_needed()
         box = plot.locator(".field").bounding_box()
         assert box is not None
@@ -108,7 +108,7 @@ def test_pointing_at_a_chart_names_its_values(browser: Browser, report: Path) ->
 
 def test_a_chart_is_read_with_the_keyboard(browser: Browser, report: Path) -> None:
     with Visit(browser, report, 375) as visit:
-        plot = visit.page.locator(".plot").first
+        plot = visit.page.locator("#curves .plot").first
         plot.focus()
         visit.page.keyboard.press("Home")
         assert "step 20" in visit.page.locator(".tip").inner_text()
@@ -172,3 +172,64 @@ def test_a_run_without_numbers_needs_no_script(browser: Browser, tmp_path: Path)
     with Visit(browser, write_report(Run.open(run.path).path)) as visit:
         assert visit.trouble == []
         assert visit.page.get_by_role("heading", level=1).inner_text() == "This run recorded no figures."
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a run that was warned, collapsed at step 150 and went back to step 100."""
+    module = chains()
+    run = module.make(tmp_path_factory.mktemp("saved"), "ppo", [])
+    module.ppo_curves(run, 200, module.random.Random(3))
+    lost = run.path / "abandoned" / "1"
+    lost.mkdir(parents=True)
+    rows = [row for row in run.read_metrics() if 100 < row["step"] <= 150]
+    (lost / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    for path, step, state in ((run.path, 60, "warn"), (run.path, 80, "healthy"), (lost, 140, "collapsed")):
+        alarms = [] if state == "healthy" else [{"signal": "S4", "level": "on", "reason": f"KL of step {step} " * 9}]
+        with (path / "alarms.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, "state": state, "alarms": alarms}) + "\n")
+    run.note(guard={"state": "healthy", "off": [], "rollbacks": [{"at": 150, "to": 100, "reasons": ["KL"]}]})
+    run.finish()
+    return write_report(run.path)
+
+
+@pytest.mark.parametrize("width", [1280, 375])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_alarms_are_seen_and_read(browser: Browser, saved: Path, width: int, scheme: Scheme) -> None:
+    with Visit(browser, saved, width, scheme) as visit:
+        page = visit.page
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        section = page.locator("#stability")
+        assert "The guard went back from step 150 to step 100" in section.locator(".story").inner_text()
+        boxes = [section.locator(each).first.bounding_box() for each in (".field .zone", ".field .back", ".gone")]
+        assert all(box is not None and box["height"] > 5 for box in boxes)
+        grounds = {
+            state: section.locator(f".lanes .zone.{state}").first.evaluate("each => getComputedStyle(each).fill")
+            for state in ("warn", "collapsed")
+        }
+        assert len(set(grounds.values())) == 2
+        plot = section.locator(".plot").first
+        plot.focus()
+        page.keyboard.press("Home")
+        for _ in range(69):
+            page.keyboard.press("ArrowRight")
+        tip = page.locator(".tip")
+        assert "step 70" in tip.inner_text()
+        assert "warning; S4: KL of step 60" in tip.inner_text()
+        box = tip.bounding_box()
+        assert box is not None
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+        assert visit.trouble == []
+
+
+def test_lanes_and_charts_share_their_axis(browser: Browser, saved: Path) -> None:
+    with Visit(browser, saved) as visit:
+        lane = visit.page.locator("#stability .lanes .path").first.bounding_box()
+        fields = visit.page.locator("#stability .field")
+        assert lane is not None
+        assert fields.count() == 5
+        for place in range(5):
+            field = fields.nth(place).bounding_box()
+            assert field is not None
+            assert abs(field["x"] - lane["x"]) <= 1.5

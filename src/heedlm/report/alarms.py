@@ -65,9 +65,19 @@ class Rollback:
 
 @dataclass(frozen=True)
 class Record:
-    """All of it. `watched` tells whether a detector looked at the run at all, `off` which signals could not speak."""
+    """All of it.
+
+    Attributes:
+        watched: Whether a detector looked at the run at all.
+        action: What the guard was to do about a collapse: rollback, stop or off; empty if unknown.
+        state: The newest state.
+        changes: What was said of the steps that were kept.
+        rollbacks: Where training went back, in order.
+        off: Sentences on signals that could not speak.
+    """
 
     watched: bool
+    action: str
     state: State
     changes: tuple[Change, ...]
     rollbacks: tuple[Rollback, ...]
@@ -110,6 +120,7 @@ class Record:
         state = changes[-1].state if changes else _state(noted.get("state")) or "healthy"
         return cls(
             watched=bool(noted or changes or "guard" in settings),
+            action=str(settings.get("guard", "")),
             state=state,
             changes=changes,
             rollbacks=tuple(each for each in found if each is not None),

@@ -45,6 +45,7 @@ def facts(source: Source, series: Mapping[str, Series]) -> list[Fact]:
         *_certainty(series),
         *_gaming(series),
         *_engine(series),
+        *_guard(source),
         *_alarms(source, series),
         *_rows(source),
     ]
@@ -148,6 +149,21 @@ def _engine(series: Mapping[str, Series]) -> Iterator[Fact]:
     gap = series.get("gap/engine_trainer")
     if gap is not None and gap.values and max(gap.values) > 0.01:
         yield Fact("warn", f"Sampler and trainer disagree by up to {number(max(gap.values))} nats a token.")
+
+
+def _guard(source: Source) -> Iterator[Fact]:
+    """What the collapse detector found; the section on stability tells the whole story."""
+    record = source.record
+    since = f" since step {number(record.since)}" if record.since is not None else ""
+    if record.state == "collapsed":
+        yield Fact("bad", f"The collapse detector says collapsed{since}.")
+    elif record.state == "warn":
+        yield Fact("warn", f"The collapse detector warns{since}.")
+    elif record.watched and not record.told:
+        yield Fact("good", "The collapse detector raised no alarm.")
+    if record.rollbacks:
+        times = f"{len(record.rollbacks)} times" if len(record.rollbacks) > 1 else "once"
+        yield Fact("warn", f"The guard went back {times} after a collapse.")
 
 
 def _alarms(source: Source, series: Mapping[str, Series]) -> Iterator[Fact]:

@@ -24,6 +24,7 @@ from heedlm.report.health import Fact, facts
 from heedlm.report.panels import arrange
 from heedlm.report.series import Series, collect
 from heedlm.report.source import Source
+from heedlm.report.stability import Stability, stability
 from heedlm.report.words import duration, number, percent
 from heedlm.runs import Run
 from heedlm.runs.files import write_whole
@@ -64,6 +65,7 @@ class Page:
     headline: Headline
     exchanges: list[Exchange]
     figures: Figures | None
+    stability: Stability | None
     curves_of: str
     groups: list[tuple[str, list[Chart]]]
     facts: list[Fact]
@@ -81,6 +83,7 @@ class Page:
         shown = [
             ("result", "Result", True),
             ("answers", "Answers", bool(self.exchanges or self.figures)),
+            ("stability", "Stability", self.stability is not None),
             ("curves", "Curves", bool(self.groups)),
             ("health", "Health", True),
             ("inputs", "What went in", True),
@@ -106,6 +109,7 @@ class Page:
 
     def all_charts(self) -> Iterator[Chart]:
         """Every chart on the page."""
+        yield from self.stability.charts if self.stability else ()
         for _, charts in self.groups:
             yield from charts
         for each in self.earlier:
@@ -169,6 +173,7 @@ def _page(source: Source) -> Page:
         headline=headline(source, series),
         exchanges=exchanges(source.samples),
         figures=in_figures(source.results),
+        stability=stability(source, series),
         curves_of="" if subject is source.run else f"{subject.info.stage}/{subject.name}",
         groups=_groups(series, "c"),
         facts=facts(source, series),

@@ -6,10 +6,12 @@ import json
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from heedlm.errors import BadInput
+from heedlm.report.alarms import Record
 from heedlm.runs import Run, RunInfo
 from heedlm.runs.fingerprints import run_of
 from heedlm.runs.lineage import Node, lineage
@@ -64,10 +66,11 @@ class Source:
         """The run's own results, completed by those of its evaluation."""
         return {**(self.measured.info.results if self.measured else {}), **self.run.info.results}
 
-    @property
-    def subject_settings(self) -> dict[str, Any]:
-        """The settings, as run, of the run whose curves are shown."""
-        return json_object(self.subject.path / "config.json")
+    @cached_property
+    def record(self) -> Record:
+        """What the collapse detector said of the run whose curves are shown, and what its guard did."""
+        settings = json_object(self.subject.path / "config.json")
+        return Record.read(self.subject.path, self.subject.info.results, settings)
 
     @classmethod
     def read(cls, path: str | Path) -> Source:

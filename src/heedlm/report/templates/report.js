@@ -57,6 +57,9 @@
         parts.dots[place].style.top = `${curve.y[here] / 10}%`;
         element("value", parts.tip).textContent = `${curve.label}: ${curve.text[here]}`;
       });
+      chart.zones.filter(([from, to]) => from <= share && share <= to).forEach(([, , text]) => {
+        element("why", parts.tip).textContent = text;
+      });
       // Keep the words inside the window: shift them by as much as they would hang over.
       parts.tip.style.left = `${share}%`;
       const box = parts.tip.getBoundingClientRect();
