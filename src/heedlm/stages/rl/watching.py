@@ -53,6 +53,8 @@ class Watch:
         if "gold" in now:
             values["watch/gold"] = _mean(now["gold"])
         if self.before:
+            if "gold" in self.before:
+                values["watch/gold_start"] = _mean(self.before["gold"])
             values["watch/win_rate_by_reward"] = _mean(outcomes_from_scores(now["reward"], self.before["reward"]))
             if "judged" in now:
                 values |= self._win_rate(outcomes_from_scores(now["judged"], self.before["judged"]))

@@ -1,0 +1,158 @@
+"""Shards of an experiment on PPO: each is one `heed ppo` run of the village, apart from the others.
+
+A shard that was stopped is taken up where it was, one that is complete is not run again, and what a shard showed stays
+in the experiment's result.json when its run folder is gone. The models come from `heed demo seed=N`, one chain a seed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from heedlm.runs import Run
+from heedlm.runs.info import versions
+
+HEED = (sys.executable, "-c", "import sys; from heedlm.cli import main; sys.exit(main())")
+# In common to the shards of all experiments: 32 prompts a step, answers of up to 32 tokens, 500 held-out prompts.
+COMMON = ("tiny", "rollouts=32", "minibatch=16", "sampling.max_new_tokens=32", "watch=500", "cadence.checkpoint=0")
+CURVE = {
+    "win_rate": "watch/win_rate",
+    "gold": "watch/gold",
+    "proxy": "watch/reward",
+    "reward": "reward/mean",
+    "kl": "kl/token_nats",
+    "nll": "nll/policy",
+    "length": "length/mean",
+    "truncated": "length/truncated",
+    "distinct_2": "text/distinct_2",
+    "repetition_4": "text/repetition_4",
+}
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One run: a name that says what is special about it, a seed, the words after `heed ppo`, and what runs them."""
+
+    name: str
+    seed: int
+    words: tuple[str, ...]
+    program: tuple[str, ...] = HEED
+
+    @property
+    def key(self) -> str:
+        """Name and seed, as in `plain-0`."""
+        return f"{self.name}-{self.seed}"
+
+
+def chain(seed: int, out: Path) -> dict[str, Path]:
+    """The complete demo of a seed, made if need be: its village, SFT and reward runs."""
+    for _ in range(2):
+        for file in sorted((out / "demo").glob("*/run.json")):
+            run = Run.open(file.parent)
+            if run.info.status == "complete" and run.info.seed == seed:
+                return {stage: next((run.path / stage).iterdir()) for stage in ("village", "sft", "reward")}
+        subprocess.run([*HEED, "demo", f"seed={seed}", f"out={out}"], check=True)
+    raise SystemExit(f"heed demo seed={seed} left no complete run in {out / 'demo'}")
+
+
+def run_shards(shards: Sequence[Shard], out: Path, jobs: int) -> None:
+    """Run those that are not complete, `jobs` at a time with one thread each; a collapse that stops one is a result."""
+    for seed in sorted({shard.seed for shard in shards}):
+        chain(seed, out)
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(lambda shard: _run(shard, out), shards))
+
+
+def found(shard: Shard, out: Path) -> Run | None:
+    """The run of a shard, whatever its status."""
+    files = sorted((out / "ppo").glob(f"{shard.key}-??????/run.json"))
+    return Run.open(files[0].parent) if files else None
+
+
+def facts(shard: Shard, run: Run) -> dict[str, Any]:
+    """What result.json keeps of a shard: its words, status, alarms, and its curve at each evaluation."""
+    rows = [row for row in run.read_metrics() if "watch/gold" in row]
+    alarms = run.path / "alarms.jsonl"
+    return {
+        "shard": shard.key,
+        "seed": shard.seed,
+        "words": list(shard.words),
+        "status": run.info.status,
+        "steps": run.read_metrics()[-1]["step"],
+        "seconds": run.info.seconds,
+        "peak_mib": run.info.peak_mib,
+        "versions": versions(),
+        "guard": run.info.results.get("guard"),
+        "alarms": [json.loads(line) for line in alarms.read_text().splitlines()] if alarms.exists() else [],
+        "curve": {"step": [row["step"] for row in rows]}
+        | {name: [_short(row.get(key)) for row in rows] for name, key in CURVE.items()},
+        "gold_start": next((row["watch/gold_start"] for row in rows if "watch/gold_start" in row), None),
+    }
+
+
+def gather(
+    folder: Path,
+    shards: Iterable[Shard],
+    out: Path,
+    more: Callable[[Run], dict[str, Any]] = lambda run: {},
+) -> list[dict[str, Any]]:
+    """Facts of all shards that are done: from their runs, else as shards.json has them from earlier."""
+    file = folder / "shards.json"
+    known = {row["shard"]: row for row in json.loads(file.read_text())} if file.exists() else {}
+    for shard in shards:
+        run = found(shard, out)
+        if run is not None and run.info.status in ("complete", "failed"):
+            known[shard.key] = facts(shard, run) | more(run)
+    rows = [known[key] for key in sorted(known)]
+    starts = {row["seed"]: row["gold_start"] for row in rows if row["gold_start"] is not None}
+    for row in rows:  # the same answers of the same model to the same prompts in every shard of a seed
+        row["gold_start"] = starts.get(row["seed"])
+    file.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n", encoding="utf-8")
+    return rows
+
+
+def lost_tenth(row: dict[str, Any]) -> int | None:
+    """The first evaluation at which gold on unseen prompts is a tenth below its best so far, or below the SFT model's.
+
+    One evaluation of 500 prompts has a standard error of about 0.015, so the fall must stand at the next one too, if
+    there is one.
+    """
+    steps, gold, best = row["curve"]["step"], row["curve"]["gold"], 0.0
+    fallen = []
+    for value in gold:
+        best = max(best, value)
+        fallen.append(value <= 0.9 * best or (row["gold_start"] is not None and value < row["gold_start"]))
+    for place, low in enumerate(fallen):
+        if low and (place + 1 == len(fallen) or fallen[place + 1]):
+            return int(steps[place])
+    return None
+
+
+def _run(shard: Shard, out: Path) -> None:
+    """Start or take up one shard."""
+    earlier = found(shard, out)
+    if earlier is not None and earlier.info.status in ("complete", "failed"):
+        return
+    if earlier is not None:
+        command = [*shard.program, "resume", str(earlier.path), "--quiet"]
+    else:
+        base = chain(shard.seed, out)
+        inputs = [f"model={base['sft']}", f"reward={base['reward']}", f"prompts={base['village']}"]
+        inputs += [f"mix.data={base['village']}", f"seed={shard.seed}", "threads=1", f"out={out}", f"name={shard.key}"]
+        command = [*shard.program, "ppo", *COMMON, *shard.words, *inputs, "--quiet"]
+    print(f"{shard.key}: started", file=sys.stderr, flush=True)
+    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
+    if done.returncode not in (0, 3, 4):  # complete, collapsed, not finite
+        raise SystemExit(f"{shard.key}: ended with {done.returncode}")
+    print(f"{shard.key}: done", file=sys.stderr, flush=True)
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else round(float(value), 4)
