@@ -129,3 +129,31 @@ def test_rows_in_two_microbatches_equal_one_batch(near):
         near(sum(half.values.sum() for half in halves) / count, whole.mean(), tol=1e-12)
         for name, metric in whole.metrics.items():
             near(sum(half.metrics[name] * half.count for half in halves) / count, metric, tol=1e-12)
+
+
+# ---------------------------------------------------------------- switches
+
+
+def test_without_a_clip_the_loss_is_the_plain_surrogate(f64, near):
+    logps, old, advantages = f64([-0.1, -3.0]), f64([-1.0, -0.5]), f64([2.0, -1.0])
+    mask = torch.ones(1, 2, dtype=torch.bool)
+    loss = Ppo(clip=None).policy(logps, old, advantages, mask)
+    near(loss.values, [-2.0 * math.exp(0.9) + math.exp(-2.5)])
+    assert float(loss.metrics["clip_fraction"]) == 0.0
+    assert float(Ppo(clip=0.2).policy(logps, old, advantages, mask).values) > float(loss.values)
+
+
+def test_the_entropy_bonus_is_clipped_token_by_token_and_leaves_padding_out(f64, near):
+    zero = f64([0.0, 0.0, 0.0])
+    mask, spread = torch.tensor([[True, True, False]]), f64([0.5, 3.0, 99.0])
+    near(Ppo(entropy=0.1).policy(zero, zero, zero, mask, spread).values, [-0.35])
+    near(Ppo(entropy=0.1, entropy_clip=2.0).policy(zero, zero, zero, mask, spread).values, [-0.25])
+    with pytest.raises(ValueError, match="needs the entropy of each token"):
+        Ppo(entropy=0.1).policy(zero, zero, zero, mask)
+
+
+def test_the_bonus_raises_entropy_and_beyond_its_clip_does_not(f64):
+    zero, mask = f64([0.0, 0.0]), torch.ones(1, 2, dtype=torch.bool)
+    spread = f64([0.5, 3.0]).requires_grad_()
+    Ppo(entropy=0.1, entropy_clip=2.0).policy(zero, zero, zero, mask, spread).values.sum().backward()
+    assert spread.grad.tolist() == [[-0.1, 0.0]]

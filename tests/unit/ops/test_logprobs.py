@@ -151,3 +151,26 @@ def test_a_gpu_takes_more_rows_of_logits_at_once(monkeypatch):
     assert len(list(logprobs._head_blocks(hidden, weight))) == 12
     with devices.pretended(monkeypatch) as device:
         assert list(logprobs._head_blocks(hidden.to(device), weight)) == [slice(0, 1500)]
+
+
+@pytest.mark.parametrize("block", [1, 2**20])
+def test_log_probs_and_entropy_from_states_have_the_gradient_of_full_logits(near, monkeypatch, block):
+    monkeypatch.setattr(logprobs, "_CPU_HEAD_BLOCK", block)
+    monkeypatch.setattr(logprobs, "_head_blocks", lambda hidden, weight: [slice(0, 3), slice(3, 7)])
+    torch.manual_seed(4)
+    parts = [torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in ((7, 5), (11, 5), (11,))]
+    hidden, weight, bias = parts
+    targets, share = torch.randint(0, 11, (7,)), torch.randn(2, 7, dtype=torch.float64)
+    found = logprobs.head_logps_and_entropy(hidden, weight, targets, 0.7, bias)
+    (torch.stack(found) * share).sum().backward()
+    gradients = [part.grad.clone() for part in parts]
+    for part in parts:
+        part.grad = None
+    full = torch.log_softmax((hidden @ weight.T + bias) / 0.7, -1)
+    plain = (full.gather(1, targets[:, None]).squeeze(1), -(full.exp() * full).sum(-1))
+    (torch.stack(plain) * share).sum().backward()
+    for one, two in zip(found, plain, strict=True):
+        near(one, two, tol=1e-12)
+    for gradient, part in zip(gradients, parts, strict=True):
+        near(gradient, part.grad, tol=1e-12)
+    near(logprobs.head_statistics(hidden, weight, targets, 0.7, bias)[1], plain[1].detach(), tol=1e-12)

@@ -12,7 +12,7 @@ from heedlm.errors import BadInput
 from heedlm.models import Chat, train_tokenizer
 from heedlm.records import Message, Prompt
 from heedlm.rewards import Walk
-from heedlm.rewards.game import NEAREST, PLACES, arrives, demonstrations, places, prompts, starts
+from heedlm.rewards.game import LENGTHS, NEAREST, Start, arrives, demonstrations, prompts, start_of, starts
 from heedlm.rewards.types import Episodes
 from heedlm.rollout import Sampling, Scripted
 from heedlm.rollout.answering import answer
@@ -28,9 +28,9 @@ from heedlm.rollout.answering import answer
         ("left right right right", 3, 5, True),
         ("", 3, 5, False),
         ("", 4, 4, True),
-        ("left left right", 1, 1, True),
         ("left left right", 0, 1, True),  # the road ends at 0
-        ("right right left", 9, 8, True),  # and at 9
+        ("right right left", 6, 5, True),  # and at its last place
+        ("right right right left", 5, 6, True),
         ("右右", 3, 5, True),
         ("左 右右右", 3, 5, True),
         ("right right.", 3, 5, False),  # moves and nothing else
@@ -40,27 +40,40 @@ from heedlm.rollout.answering import answer
     ],
 )
 def test_who_wins(walk, at, home, won):
-    assert arrives(walk, at, home) is won
+    assert arrives(walk, Start(7, at, home)) is won
 
 
 def asked(text):
     return Prompt(messages=(Message(role="user", content=text),))
 
 
-def test_the_prompt_names_place_and_home():
-    assert places(asked("You are at 3. Home is at 7.")) == (3, 7)
-    assert places(asked("你在9，家在0。")) == (9, 0)
-    for bad in ("You are at 3.", "You are at 3. Home is at 12.", "1 2 3", "home"):
-        with pytest.raises(
-            BadInput, match=r"prompt \w+: .* is no start of a walk; name a place and a home from 0 to 9"
-        ):
-            places(asked(bad))
+def test_the_prompt_shows_the_road():
+    assert start_of(asked("Road: - - you - - - home -")) == Start(8, 2, 6)
+    assert start_of(asked("路： 家 - 你")) == Start(3, 2, 0)
+    assert start_of(asked("Road: you home")) == Start(2, 0, 1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Road: - you -",
+        "Road: you - you home",
+        "you - home",
+        "Road: you x home",
+        "Road:",
+        "路： you - home",
+        "Road: 你 家",
+    ],
+)
+def test_a_prompt_without_a_road_is_told(text):
+    with pytest.raises(BadInput, match=r"prompt \w+: .* shows no road; write one as in 'Road: - you - - home'"):
+        start_of(asked(text))
 
 
 def walked(texts, tokenizer, limit=12, cost=0.25):
-    """The reward of answers to "from 2 to 4", as an engine makes them."""
+    """The reward of walks from 2 to 4, as an engine makes them."""
     chat = Chat(tokenizer)
-    rows = [asked("You are at 2. Home is at 4.")] * len(texts)
+    rows = [asked("Road: - - you - home -")] * len(texts)
     engine = Scripted(answers=tuple(texts)).bind(None, tokenizer)
     found, rollouts = answer(engine, chat, rows, Sampling(max_new_tokens=limit), seed=0)
     made = Episodes(rows, found, rollouts)
@@ -115,11 +128,12 @@ def test_no_start_of_the_test_is_trained_on():
     train, test = starts("train"), starts("test")
     assert not set(train) & set(test)
     assert len(set(train)) == len(train)
-    whole = {(a, b) for a in range(PLACES) for b in range(PLACES) if abs(a - b) >= NEAREST}
+    whole = {Start(n, a, b) for n in LENGTHS for a in range(n) for b in range(n) if abs(a - b) >= NEAREST}
     assert set(train) | set(test) == whole
-    assert len(test) == 18
-    assert {b > a for a, b in test} == {False, True}
-    assert {places(row) for row in prompts("test")} == set(test)
+    assert len(test) == 56
+    assert sum(start.home > start.at for start in test) == 28
+    for lang in ("en", "zh"):
+        assert [start_of(row) for row in prompts("test", lang)] == test
 
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
@@ -127,9 +141,9 @@ def test_aimless_play_seldom_wins(lang):
     rows = list(demonstrations(4000, seed=1, lang=lang))
     assert rows == list(demonstrations(4000, seed=1, lang=lang))
     assert rows != list(demonstrations(4000, seed=2, lang=lang))
-    pairs = [places(asked(row.messages[0].content)) for row in rows]
-    assert set(pairs) <= set(starts("train"))
-    won = [arrives(row.messages[1].content, *pair) for row, pair in zip(rows, pairs, strict=True)]
+    begun = [start_of(asked(row.messages[0].content)) for row in rows]
+    assert set(begun) <= set(starts("train"))
+    won = [arrives(row.messages[1].content, start) for row, start in zip(rows, begun, strict=True)]
     assert 0.05 < sum(won) / len(won) < 0.25
     assert all(row.meta.lang == lang for row in islice(rows, 5))
 
@@ -144,6 +158,6 @@ def test_numbers_are_where_the_answers_are(words, monkeypatch):
     assert torch.equal(devices.here(found.steps), wanted.steps)
 
 
-def test_texts_of_the_village_are_no_starts():
-    with pytest.raises(BadInput, match="is no start of a walk"):
+def test_other_prompts_are_refused():
+    with pytest.raises(BadInput, match="shows no road"):
         Walk().open(Chat(tiny.tokenizer())).score(episodes(["left"]))

@@ -103,3 +103,10 @@ def test_a_shaper_goes_on_from_its_state(batches):
     ended = torch.zeros(len(last), dtype=torch.bool)
     assert torch.equal(one(last, ended), two(last, ended))
     assert one.state_dict() == two.state_dict()
+
+
+def test_masked_answers_are_not_penalised_besides():
+    scores, ended = torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([True, True, True, False])
+    shaped = Shaper(Shaping(truncated="mask"))(scores, ended)
+    assert torch.equal(shaped, Shaper(Shaping(missing_eos=0.0))(scores, ended))
+    assert float(Shaper(Shaping())(scores, ended)[3]) < float(shaped[3])

@@ -1,6 +1,7 @@
 """`heed monitor` on a log: the changes of state, the verdict, the exit code, and what was not watched."""
 
 import json
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -118,6 +119,18 @@ def test_presets(log):
     assert (
         log.look(CALM[:60] + [row(step, kl=0.5, entropy=0.5) for step in range(61, 90)], "tiny")["collapsed_at"] == 80
     )
+
+
+def test_thresholds_calibrated_on_other_logs(log):
+    """The healthy log goes to 0.01 nats a token, the failing one to 0.3: the alarm lies between, windows are shorter."""
+    for name, rows in (("good", CALM), ("bad", CALM[:60] + [row(step, kl=0.3, entropy=0.5) for step in range(61, 101)])):
+        (log.path / f"{name}.json").write_text(json.dumps({"log_history": rows}), encoding="utf-8")
+    result = log.look(CALM + BAD, f"healthy={log.path}/good.json", f"failing={log.path}/bad.json")
+    limits = result["thresholds"]
+    assert limits["kl"] == pytest.approx(math.sqrt(0.01 * 0.3))
+    assert limits["window"] < 20
+    assert result["first_warning"] <= 163
+    assert log.look(CALM)["thresholds"]["kl"] == 0.1
 
 
 def test_thresholds_that_contradict_each_other(log):
