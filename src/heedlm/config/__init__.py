@@ -73,7 +73,10 @@ def from_json(cls: type[C], path: Path) -> C:
 
 
 def config_hash(cfg: Config, extra: Sequence[str] = ()) -> str:
-    """Hex SHA-256 of what decides a result: all settings but `out` and `name`, and `extra` (fingerprints)."""
-    settings = cfg.model_dump(mode="json", exclude={"out", "name"})
+    """Hex SHA-256 of what decides a result: settings, and `extra` (fingerprints).
+
+    Left out are `out`, `name` and `tensorboard`, which say only where and how it is kept.
+    """
+    settings = cfg.model_dump(mode="json", exclude={"out", "name", "tensorboard"})
     text = json.dumps([settings, list(extra)], sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -47,6 +47,9 @@ class StageConfig(Config):
     name: str | None = Field(default=None, description="name of the run; taken from its inputs if not given")
     seed: int = Field(default=0, ge=0, lt=2**32, description="seed of everything random in this stage")
     threads: int | None = Field(default=None, ge=1, description="CPU threads; all cores if not given")
+    tensorboard: bool = Field(
+        default=False, description="write what metrics.jsonl holds as TensorBoard events too, into RUN/tensorboard"
+    )
 
     @field_validator("name")
     @classmethod

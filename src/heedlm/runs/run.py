@@ -32,6 +32,7 @@ from heedlm.runs.info import (
     versions,
 )
 from heedlm.runs.lock import Lock
+from heedlm.runs.tensorboard import Events
 
 _LOGS = ("metrics.jsonl", "samples.jsonl", "alarms.jsonl")
 
@@ -48,6 +49,7 @@ class Run:
         self._lock = lock
         self._since = time.monotonic()
         self._seconds_before = info.seconds
+        self._events: Events | None = None
 
     @property
     def name(self) -> str:
@@ -90,6 +92,7 @@ class Run:
         run._save()
         write_whole(path / "config.toml", to_toml(config, only_given=True))
         write_json(path / "config.json", config.model_dump(mode="json"))
+        run._events = Events(path / "tensorboard") if config.tensorboard else None
         return run
 
     @classmethod
@@ -128,6 +131,7 @@ class Run:
             raise BadInput(f"{path}: is still running in another process; stop that one first")
         check_unchanged(run.path, run.info.inputs)
         run._lock = lock
+        run._events = Events(run.path / "tensorboard") if _wants_events(run.path) else None
         newest = checkpoints.newest(run)
         step = checkpoints.step_of(newest) if newest else 0
         run.truncate_metrics(step)
@@ -142,14 +146,12 @@ class Run:
 
         NaN and infinities are kept as the strings "nan", "inf" and "-inf", since JSON has none.
         """
-        row: dict[str, Any] = {
-            "step": step,
-            "seconds": round(self._elapsed() if seconds is None else seconds, 3),
-        }
-        for key, value in values.items():
-            number = float(value)
-            row[key] = number if math.isfinite(number) else str(number)
-        self._append("metrics.jsonl", row)
+        numbers = {"seconds": round(self._elapsed() if seconds is None else seconds, 3)}
+        numbers |= {key: float(value) for key, value in values.items()}
+        known = {key: value if math.isfinite(value) else str(value) for key, value in numbers.items()}
+        self._append("metrics.jsonl", {"step": step, **known})
+        if self._events is not None:
+            self._events.add(step, numbers)
 
     def samples(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append samples of this step, one line each."""
@@ -259,6 +261,14 @@ def default_name(stage: str, inputs: Sequence[Input]) -> str:
         return re.sub(r"-[0-9a-f]{6}$", "", run.name)
     stem = path.name.split(".")[0] if path.is_file() else path.name
     return re.sub(r"[^\w.-]+", "-", stem).strip("-.") or stage
+
+
+def _wants_events(path: Path) -> bool:
+    """The run's setting `tensorboard`, which all stages have; their other settings are not known here."""
+    try:
+        return bool(json.loads((path / "config.json").read_text(encoding="utf-8")).get("tensorboard"))
+    except (OSError, ValueError):
+        return False  # the stage that reads all settings says what is wrong with them
 
 
 def _claim(path: Path) -> Lock:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 from pathlib import Path
@@ -97,9 +96,7 @@ def test_a_resumed_run_begins_a_file_that_voids_what_it_repeats(tmp_path: Path) 
     second = run.path / "tensorboard" / "events.out.tfevents.0000000002"
     assert starts(second) == [5]
     assert [each.value for each in scalars(second) if each.tag == "x"] == [2.0] * 5
-    assert [json.loads(line)["x"] for line in (run.path / "metrics.jsonl").read_text().splitlines()] == [1.0] * 4 + [
-        2.0
-    ] * 5
+    assert [row["x"] for row in again.read_metrics()] == [1.0] * 4 + [2.0] * 5
 
 
 def test_a_run_without_the_switch_stays_without_when_resumed(tmp_path: Path) -> None:
