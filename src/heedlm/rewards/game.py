@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
@@ -22,20 +23,30 @@ from heedlm.records import Demonstration, Message, Meta, Prompt
 from heedlm.rewards.types import Episodes, Reward
 
 Lang = Literal["en", "zh"]
-PLACES = 10  # numbered 0 to 9 from left to right
-NEAREST = 2  # least distance of a home in the prompts made here
-_QUESTIONS = {"en": "You are at {at}. Home is at {home}.", "zh": "你在{at}，家在{home}。"}
+Split = Literal["train", "test"]
+LENGTHS = range(6, 11)  # places of the roads made here
+NEAREST = 2  # least distance of a home made here
+_WALKER, _HOME, _EMPTY = {"en": "you", "zh": "你"}, {"en": "home", "zh": "家"}, "-"
+_HEAD = {"en": "Road:", "zh": "路："}
 _MOVES = {"en": (" left", " right"), "zh": ("左", "右")}
 _STEP = {"left": -1, "right": 1, "左": -1, "右": 1}
 _MOVE = re.compile("|".join(_STEP))
-_NUMBER = re.compile(r"[0-9]+")
+
+
+@dataclass(frozen=True)
+class Start:
+    """A road of so many places, the place (from 0) where the walker stands, and that of home."""
+
+    length: int
+    at: int
+    home: int
 
 
 class Walk(Config):
-    """Walk home along a road of ten places: +1 for arriving, −1 for not, and every move costs.
+    """Walk home along a road: +1 for arriving, −1 for not, and every move costs.
 
-    The prompt names where the walker stands and where home is; the answer is moves (left, right, 左, 右) and nothing
-    else. A move past an end of the road leaves the walker there. Moves after arriving cost like the others.
+    The prompt shows the road, as in "Road: - - you - - - home -"; the answer is moves (left, right, 左, 右) and
+    nothing else. A move past an end of the road leaves the walker there. Moves after arriving cost like the others.
     """
 
     name: Literal["walk"] = "walk"
@@ -56,7 +67,7 @@ class WalkReward:
         """(B,) ±1, the moves made and the walks won as parts, and (B, T) the moves' costs.
 
         Raises:
-            BadInput: A prompt does not name two places of the road.
+            BadInput: A prompt shows no road.
         """
         like = episodes.rollouts.logps
         steps = torch.zeros(like.shape, dtype=like.dtype)
@@ -64,7 +75,7 @@ class WalkReward:
         won, count = [], []
         rows = zip(episodes.prompts, episodes.texts, episodes.rollouts.responses(), strict=True)
         for row, (prompt, text, tokens) in enumerate(rows):
-            won.append(arrives(text, *places(prompt)))
+            won.append(arrives(text, start_of(prompt)))
             made = [len(_MOVE.findall(self._chat.decode(tokens[:end]))) for end in range(len(tokens) + 1)]
             count.append(made[-1])
             for place, (before, after) in enumerate(pairwise(made), first[row]):
@@ -73,54 +84,60 @@ class WalkReward:
         return Reward(2 * wins - 1, {"won": wins, "moves": moves}, steps.to(like.device))
 
 
-def places(prompt: Prompt) -> tuple[int, int]:
-    """Where the walker stands and where home is: the two numbers of the prompt's last message.
+def start_of(prompt: Prompt) -> Start:
+    """The road that a prompt's last message shows.
 
     Raises:
-        BadInput: There are not two, or one is no place of the road.
+        BadInput: It shows none: the walker and home must each be on it once, and dashes on all other places.
     """
     text = prompt.messages[-1].content
-    found = [int(number) for number in _NUMBER.findall(text)]
-    if len(found) != 2 or max(found) >= PLACES:
-        raise BadInput(
-            f"prompt {prompt.id}: {text[:60]!r} is no start of a walk; name a place and a home from 0 to {PLACES - 1}"
-        )
-    return found[0], found[1]
+    for lang, head in _HEAD.items():
+        places, there = text.removeprefix(head).split(), (_WALKER[lang], _HOME[lang])
+        if text.startswith(head) and sorted(place for place in places if place != _EMPTY) == sorted(there):
+            return Start(len(places), *map(places.index, there))
+    raise BadInput(f"prompt {prompt.id}: {text[:60]!r} shows no road; write one as in 'Road: - you - - home'")
 
 
-def arrives(answer: str, at: int, home: int) -> bool:
+def arrives(answer: str, start: Start) -> bool:
     """Whether an answer is moves alone, and they lead home at some time."""
     if _MOVE.sub("", answer).strip():
         return False
+    at = start.at
     for move in _MOVE.findall(answer):
-        if at == home:
+        if at == start.home:
             break
-        at = min(max(at + _STEP[move], 0), PLACES - 1)
-    return at == home
+        at = min(max(at + _STEP[move], 0), start.length - 1)
+    return at == start.home
 
 
-def starts(split: Literal["train", "test"]) -> list[tuple[int, int]]:
-    """Pairs of place and home, at least `NEAREST` apart; every fourth is kept for the test."""
-    pairs = [(at, home) for at in range(PLACES) for home in range(PLACES) if abs(at - home) >= NEAREST]
-    return [pair for number, pair in enumerate(pairs) if (number % 4 == 0) == (split == "test")]
+def starts(split: Split) -> list[Start]:
+    """Every start on a road of `LENGTHS` with home at least `NEAREST` away; a fourth is kept for the test.
+
+    A pair of places goes to one split in both directions, so that going one way always wins half of the starts.
+    """
+    pairs = [(n, left, right) for n in LENGTHS for left in range(n) for right in range(left + NEAREST, n)]
+    chosen = [pair for number, pair in enumerate(pairs) if (number % 4 == 0) == (split == "test")]
+    return [Start(n, *ends) for n, left, right in chosen for ends in ((left, right), (right, left))]
 
 
-def prompts(split: Literal["train", "test"], lang: Lang = "en") -> Iterator[Prompt]:
+def prompts(split: Split, lang: Lang = "en") -> Iterator[Prompt]:
     """One prompt for each start of a split."""
-    for at, home in starts(split):
-        yield Prompt(messages=(_question(at, home, lang),), meta=Meta(source="walk", lang=lang, split=split))
+    for start in starts(split):
+        yield Prompt(messages=(_shown(start, lang),), meta=Meta(source="walk", lang=lang, split=split))
 
 
 def demonstrations(count: int, seed: int = 0, lang: Lang = "en") -> Iterator[Demonstration]:
-    """Aimless walks from the training starts, to learn the moves from: each move left or right by chance, 1 to 8."""
+    """Aimless walks from the training starts, to learn the moves from: 1 to 8, each left or right by chance."""
     chance = random.Random(seed)
-    pairs = starts("train")
+    every = starts("train")
     for _ in range(count):
-        at, home = chance.choice(pairs)
+        question = _shown(chance.choice(every), lang)
         walk = "".join(chance.choice(_MOVES[lang]) for _ in range(chance.randint(1, 8))).strip()
-        turns = (_question(at, home, lang), Message(role="assistant", content=walk))
+        turns = (question, Message(role="assistant", content=walk))
         yield Demonstration(messages=turns, meta=Meta(source="walk", lang=lang, split="train"))
 
 
-def _question(at: int, home: int, lang: Lang) -> Message:
-    return Message(role="user", content=_QUESTIONS[lang].format(at=at, home=home))
+def _shown(start: Start, lang: Lang) -> Message:
+    places = [_EMPTY] * start.length
+    places[start.at], places[start.home] = _WALKER[lang], _HOME[lang]
+    return Message(role="user", content=" ".join([_HEAD[lang], *places]))
