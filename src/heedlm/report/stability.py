@@ -28,7 +28,8 @@ PANELS = (
         level=0.5,
     ),
     Panel("", "Length", "tokens", (Line("length/mean", "mean"),)),
-    Panel("", "Perplexity", "", (Line("perplexity/policy", "policy"), Line("perplexity/reference", "reference"))),
+    # Beside the reference's, which grows without bound as a policy collapses, its own would be a flat line.
+    Panel("", "Perplexity", "", (Line("perplexity/policy", "policy"),)),
     Panel("", "KL", "nats a token", (Line("kl/token_nats", "from the reference"),)),
 )
 
