@@ -11,9 +11,9 @@ from pydantic import Field
 from heedlm.config import Config
 from heedlm.errors import BadInput
 from heedlm.monitor.detector import DROP_LOW
-from heedlm.monitor.history import CUT, KL, LENGTH, NLL, REWARD, SPREAD, WIN_RATE
+from heedlm.monitor.history import CUT, KL, LENGTH, MOVED, NLL, REWARD, SPREAD, WIN_RATE
 
-STEP, KL_ANSWER, MOVED = "step", "kl/mean_nats", "policy/approx_kl"
+STEP, KL_ANSWER = "step", "kl/mean_nats"
 
 
 class Columns(Config):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from statistics import median
 from typing import Any, Literal
 
 from heedlm.monitor import signals
-from heedlm.monitor.history import CUT, KL, LENGTH, NLL, REWARD, SPREAD, WIN_RATE, History
+from heedlm.monitor.history import CUT, KL, LENGTH, MOVED, NLL, REWARD, SPREAD, WIN_RATE, History
 from heedlm.monitor.signals import Alarm, Quality
-from heedlm.monitor.thresholds import Thresholds
+from heedlm.monitor.thresholds import FEWEST, Thresholds
 
 State = Literal["healthy", "warn", "collapsed"]
 DROP_LOW = "watch/drop_low"
@@ -27,7 +28,7 @@ class Verdict:
 
 
 class Detector:
-    """Watches a run for collapse.
+    """Watches a run for collapse; `limits` are the thresholds in force, with windows that suit the run's pace.
 
     Collapsed if S5 is on, or two of S1 to S4 at three looks in a row; that stays until `restart`. Any alarm else is a
     warning, which ends after ten quiet looks. Values that are missing or not finite are left out of the means; a
@@ -41,8 +42,8 @@ class Detector:
 
     def __init__(self, thresholds: Thresholds, cap: int | None, kl_target: float | None = None) -> None:
         self.thresholds, self.cap, self.kl_target = thresholds, cap, kl_target
-        kept = KEPT * (thresholds.trend + thresholds.window)
-        self._history = History(thresholds.window, thresholds.baseline, max(kept, thresholds.baseline))
+        self.limits, self._factor = thresholds, 1.0
+        self._history = History(max(KEPT * (thresholds.trend + thresholds.window), thresholds.baseline))
         self._bests: list[Quality] = []  # each higher than the last, so that `restart` finds the best until its step
         self._quality: Alarm | None = None  # what the newest win rate says; it stands until the next
         self._state: State = "healthy"
@@ -65,14 +66,18 @@ class Detector:
         Raises:
             ValueError: The step is not after the one before; a run that goes back needs `restart`.
         """
-        history, every, last = self._history, self.thresholds.every, self._history.last
+        history, last = self._history, self._history.last
         if last is not None and step <= last:
             raise ValueError(f"step {step} comes after step {last}: call restart before going back")
         win_rate = history.add(step, row)
+        if history.count == FEWEST:
+            self._adapt()
+        if history.count == self.limits.baseline:
+            history.settle(self.limits.baseline)
         if win_rate is not None:
-            self._judge(Quality(step, win_rate, history.mean(REWARD, least=1)), row.get(DROP_LOW))
-        due = last is None or step // every > last // every
-        return self._look(step) if due and history.count >= self.thresholds.min_steps else None
+            self._judge(Quality(step, win_rate, history.mean(REWARD, self.limits.window, least=1)), row.get(DROP_LOW))
+        due = last is None or step // self.limits.every > last // self.limits.every
+        return self._look(step) if due and history.count >= self.limits.min_steps else None
 
     def restart(self, step: int) -> None:
         """Go back to a step: forget the rows after it and the state; the baseline stays."""
@@ -93,7 +98,7 @@ class Detector:
             "S5": lack(WIN_RATE) or lack(REWARD) or lack(SPREAD),
         }
         if self._history.baseline.sigma == 0:
-            equal = f"all rewards of the first {self.thresholds.baseline} rows are equal"
+            equal = f"all rewards of the first {self._history.baseline.rows} rows are equal"
             missing |= {signal: missing[signal] or equal for signal in ("S1", "S5")}
         found = {signal: f"{signal} is off: {what}" for signal, what in missing.items() if what}
         if "S2" not in found and lack(CUT) and self.cap is None:
@@ -109,6 +114,7 @@ class Detector:
         """Everything later verdicts depend on, as JSON values; thresholds, cap and target are the caller's."""
         return {
             "history": self._history.state_dict(),
+            "factor": self._factor,
             "bests": [list(best) for best in self._bests],
             "quality": asdict(self._quality) if self._quality else None,
             "state": self._state,
@@ -120,26 +126,39 @@ class Detector:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state."""
         self._history.load_state_dict(state["history"])
+        self._factor = float(state["factor"])
+        self.limits = self.thresholds.scaled(self._factor)
         self._bests = [Quality(*best) for best in state["bests"]]
         self._quality = Alarm(**state["quality"]) if state["quality"] else None
         self._state, self._first_warn = state["state"], state["first_warn"]
         self._together, self._quiet = int(state["together"]), int(state["quiet"])
+
+    def _adapt(self) -> None:
+        """Shorten the windows for a run that moves faster than they were made for.
+
+        KL grows with the square of the distance between two policies, so that a run whose KL a step is four times as
+        large covers the same distance in half the steps.
+        """
+        moved = [value for value in self._history.column(MOVED, FEWEST) if value is not None and value > 0]
+        if self.thresholds.pace is not None and moved:
+            self._factor = math.sqrt(self.thresholds.pace / median(moved))
+            self.limits = self.thresholds.scaled(self._factor)
 
     def _judge(self, now: Quality, drop_low: float | None) -> None:
         if not self._bests or now.win_rate > self._bests[-1].win_rate:
             self._bests.append(now)
         low = drop_low if drop_low is not None and math.isfinite(drop_low) else None
         sigma = self._history.baseline.sigma
-        self._quality = signals.quality(now, self._bests[-1], low, sigma, self.thresholds)
+        self._quality = signals.quality(now, self._bests[-1], low, sigma, self.limits)
 
     def _look(self, step: int) -> Verdict:
-        limits, history, start = self.thresholds, self._history, self._history.baseline
-        tokens = history.mean(LENGTH)
+        limits, history, start = self.limits, self._history, self._history.baseline
+        tokens = history.mean(LENGTH, limits.window)
         readings = (
             signals.reward_jump(history.column(REWARD, limits.trend + limits.window), start.sigma, limits),
-            signals.length(tokens, history.mean(CUT), start.length, self.cap, limits),
-            signals.certainty(history.mean(NLL), start.nll, limits),
-            signals.drift(history.mean(KL), tokens, self.kl_target, limits),
+            signals.length(tokens, history.mean(CUT, limits.window), start.length, self.cap, limits),
+            signals.certainty(history.mean(NLL, limits.window), start.nll, limits),
+            signals.drift(history.mean(KL, limits.window), tokens, self.kl_target, limits),
         )
         alarms = tuple(reading.alarm for reading in readings if reading.alarm is not None)
         on = sum(alarm.level == "on" for alarm in alarms)
@@ -151,11 +170,11 @@ class Detector:
         return Verdict(step, self._state, alarms)
 
     def _decide(self, step: int, alarmed: bool) -> None:
-        if self._quality is not None or self._together >= self.thresholds.confirm:
+        if self._quality is not None or self._together >= self.limits.confirm:
             self._state = "collapsed"
         elif self._state == "healthy" and alarmed:
             self._state = "warn"
-        elif self._state == "warn" and self._quiet >= self.thresholds.clear:
+        elif self._state == "warn" and self._quiet >= self.limits.clear:
             self._state, self._first_warn = "healthy", None
         if self._state != "healthy" and self._first_warn is None:
             self._first_warn = step

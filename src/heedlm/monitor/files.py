@@ -7,12 +7,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from heedlm.errors import BadInput
 from heedlm.monitor.columns import STEP, Columns, as_number, as_step, find, translate
 from heedlm.monitor.history import WIN_RATE
 from heedlm.monitor.tfevents import scalars
+from heedlm.monitor.thresholds import Thresholds
 from heedlm.runs import run_of
 from heedlm.runs.files import read_lines
 
@@ -107,11 +108,33 @@ def _event_rows(files: list[Path], path: Path) -> list[Mapping[str, Any]]:
     return [rows[step] for step in sorted(rows)]
 
 
-def run_settings(path: str | Path) -> tuple[int | None, float | None]:
-    """Longest answer allowed and KL target (nats an answer) of the Heed run that a log lies in, where it has them."""
+class RunSettings(NamedTuple):
+    """What a run of Heed was watched with: longest answer (tokens), KL target (nats an answer), thresholds."""
+
+    cap: int | None = None
+    kl_target: float | None = None
+    thresholds: Thresholds | None = None
+
+
+def run_settings(path: str | Path) -> RunSettings:
+    """Settings of the Heed run that a log lies in; None where there is no run or it has none.
+
+    Raises:
+        BadInput: The run's `config.json` is damaged.
+    """
     run = run_of(path)
     file = run / "config.json" if run is not None else None
     if file is None or not file.is_file():
-        return None, None
-    settings = json.loads(file.read_text(encoding="utf-8"))
-    return settings.get("sampling", {}).get("max_new_tokens"), settings.get("kl", {}).get("target")
+        return RunSettings()
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+        own = settings.get("monitor")
+        return RunSettings(
+            settings.get("sampling", {}).get("max_new_tokens"),
+            settings.get("kl", {}).get("target"),
+            Thresholds.model_validate(own) if own is not None else None,
+        )
+    except (ValueError, AttributeError) as error:
+        raise BadInput(
+            f"{file}: is damaged ({str(error).splitlines()[0]}); give a copy of metrics.jsonl alone"
+        ) from None

@@ -13,6 +13,7 @@ from heedlm.monitor.signals import Baseline
 
 REWARD, SPREAD, LENGTH, CUT = "reward/mean", "reward/std", "length/mean", "length/truncated"
 NLL, KL, WIN_RATE = "nll/policy", "kl/token_nats", "watch/win_rate"
+MOVED = "policy/approx_kl"  # KL a step between the policy before and after its updates
 NAMES = {
     REWARD: "reward",
     SPREAD: "spread of rewards (reward/std)",
@@ -21,21 +22,19 @@ NAMES = {
     NLL: "NLL",
     KL: "KL a token",
     WIN_RATE: "win rate",
+    MOVED: "KL between updates",
 }
-_PLACES = {key: place for place, key in enumerate((REWARD, SPREAD, LENGTH, CUT, NLL, KL), start=1)}
+_PLACES = {key: place for place, key in enumerate((REWARD, SPREAD, LENGTH, CUT, NLL, KL, MOVED), start=1)}
 
 
 class History:
     """The last rows of a log, reduced to what the signals need; a value that is not finite counts as missing.
 
     Args:
-        window: Rows of a window mean.
-        baseline: First rows, whose levels are kept for good.
         kept: Rows that are remembered.
     """
 
-    def __init__(self, window: int, baseline: int, kept: int) -> None:
-        self.window, self.first = window, baseline
+    def __init__(self, kept: int) -> None:
         self.baseline = Baseline(None, None, None)
         self.count = 0
         self._rows: deque[tuple[Any, ...]] = deque(maxlen=kept)  # step, then a value or None for each place
@@ -52,8 +51,6 @@ class History:
         values = {key: self._finite(step, key, row.get(key)) for key in NAMES}
         self._rows.append((step, *(values[key] for key in _PLACES)))
         self.count += 1
-        if self.count == self.first:
-            self.baseline = self._first_rows()
         return values[WIN_RATE]
 
     def back_to(self, step: int) -> None:
@@ -61,16 +58,28 @@ class History:
         while self._rows and self._rows[-1][0] > step:
             self._rows.pop()
 
+    def settle(self, rows: int) -> None:
+        """Take the newest rows as the baseline; called when there are just so many."""
+        rewards, spreads, lengths, nlls = (_known(self.column(key, rows)) for key in (REWARD, SPREAD, LENGTH, NLL))
+        sigma = None
+        if rewards and spreads:
+            # The variance of all these answers: that within a step and that between the steps' means.
+            middle = _average(rewards)
+            within = _average([spread**2 for spread in spreads])
+            sigma = math.sqrt(within + _average([(reward - middle) ** 2 for reward in rewards]))
+        length, nll = (_average(values) if values else None for values in (lengths, nlls))
+        self.baseline = Baseline(sigma, length, nll, rows)
+
     def column(self, key: str, rows: int) -> list[float | None]:
         """The newest values of a key, oldest first; None where one is missing."""
         place = _PLACES[key]
         newest = [row[place] for row in islice(reversed(self._rows), rows)]
         return newest[::-1]
 
-    def mean(self, key: str, least: float | None = None) -> float | None:
-        """Mean over the window; None if fewer than `least` values, by default half the window, are there."""
-        found = _known(self.column(key, self.window))
-        return _average(found) if len(found) >= (self.window / 2 if least is None else least) else None
+    def mean(self, key: str, window: int, least: float | None = None) -> float | None:
+        """Mean over the newest rows; None if fewer than `least` values, by default half the window, are there."""
+        found = _known(self.column(key, window))
+        return _average(found) if len(found) >= (window / 2 if least is None else least) else None
 
     def lack(self, key: str) -> str:
         """What is missing of a key, in words; empty if there is enough of it."""
@@ -80,8 +89,8 @@ class History:
         if key != WIN_RATE and known < self.count / 2:
             return f"{name} in only {known} of {self.count} rows"
         levels = {SPREAD: self.baseline.sigma, NLL: self.baseline.nll}
-        if self.count >= self.first and key in levels and levels[key] is None:
-            return f"no {name} in the first {self.first} rows"
+        if self.baseline.rows and key in levels and levels[key] is None:
+            return f"no {name} in the first {self.baseline.rows} rows"
         return ""
 
     @property
@@ -119,18 +128,6 @@ class History:
             return None
         self._known[key] += 1
         return float(value)
-
-    def _first_rows(self) -> Baseline:
-        rewards, spreads, lengths, nlls = (
-            _known(self.column(key, self.first)) for key in (REWARD, SPREAD, LENGTH, NLL)
-        )
-        sigma = None
-        if rewards and spreads:
-            # The variance of all these answers: that within a step and that between the steps' means.
-            middle = _average(rewards)
-            within = _average([spread**2 for spread in spreads])
-            sigma = math.sqrt(within + _average([(reward - middle) ** 2 for reward in rewards]))
-        return Baseline(sigma, _average(lengths) if lengths else None, _average(nlls) if nlls else None)
 
 
 def _known(values: Sequence[float | None]) -> list[float]:

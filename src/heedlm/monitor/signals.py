@@ -31,12 +31,14 @@ class Alarm:
 class Baseline:
     """What the first rows were like; None where they do not tell.
 
-    `sigma`: standard deviation of the rewards of single answers; `length`: tokens; `nll`: nats a token.
+    `sigma`: standard deviation of the rewards of single answers; `length`: tokens; `nll`: nats a token; `rows`: of how
+    many rows, 0 before there are enough.
     """
 
     sigma: float | None
     length: float | None
     nll: float | None
+    rows: int = 0
 
 
 class Reading(NamedTuple):

@@ -8,6 +8,9 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from heedlm.config import Config
 
+FEWEST = 5  # rows: no window is shortened below it, and the pace is taken from so many first rows
+FEWEST_TREND = 30  # rows of S1's line: through fewer, noise alone lies 4 errors off too often
+
 
 class Thresholds(Config):
     """When a signal raises an alarm; the defaults fit models of 7 B parameters (docs/methods.md §4.4).
@@ -47,6 +50,10 @@ class Thresholds(Config):
     confirm: PositiveInt = Field(3, description="looks in a row at which they must be")
     clear: PositiveInt = Field(10, description="quiet looks in a row after which a warning is over")
 
+    pace: PositiveFloat | None = Field(
+        None, description="policy/approx_kl that the windows fit; they shrink with the square root of a higher one"
+    )
+
     @model_validator(mode="after")
     def _warnings_come_first(self) -> Self:
         pairs = (
@@ -61,3 +68,22 @@ class Thresholds(Config):
         if self.min_steps < max(self.window, self.baseline):
             raise ValueError("min_steps may not be below window or baseline")
         return self
+
+    def scaled(self, factor: float) -> Thresholds:
+        """Thresholds with windows shortened by a factor; one of 1 or more changes nothing.
+
+        No window becomes shorter than `FEWEST` rows, the trend not shorter than `FEWEST_TREND`. The first look then
+        waits for the baseline and one window only; S1 begins once its own rows are there.
+        """
+        if factor >= 1:
+            return self
+        window = max(round(self.window * factor), min(FEWEST, self.window))
+        baseline = max(round(self.baseline * factor), min(FEWEST, self.baseline))
+        shorter = {
+            "every": max(round(self.every * factor), 1),
+            "window": window,
+            "baseline": baseline,
+            "trend": max(round(self.trend * factor), min(FEWEST_TREND, self.trend)),
+            "min_steps": min(self.min_steps, baseline + window),
+        }
+        return self.model_copy(update=shorter)

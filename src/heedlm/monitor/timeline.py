@@ -59,6 +59,9 @@ def play(rows: Iterable[Mapping[str, float]], detector: Detector) -> Timeline:
         for alarm in verdict.alarms:
             story.alarms.setdefault((alarm.signal, alarm.level), (step, alarm))
         if verdict.state != state:
-            reasons = tuple(f"{alarm.signal} {alarm.reason}" for alarm in verdict.alarms)
+            reasons = tuple(
+                f"{alarm.signal}{' (warning)' if alarm.level == 'warn' else ''} {alarm.reason}"
+                for alarm in verdict.alarms
+            )
             story.changes.append(Change(step, verdict.state, reasons))
     return story

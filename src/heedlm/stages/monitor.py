@@ -11,9 +11,9 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from heedlm.config import Config as Settings
 from heedlm.errors import Collapsed
-from heedlm.monitor import Detector, Thresholds
+from heedlm.monitor import Detector, Thresholds, calibrate
 from heedlm.monitor.columns import Columns
-from heedlm.monitor.files import open_log, run_settings
+from heedlm.monitor.files import open_log, read_log, run_settings
 from heedlm.monitor.history import SPREAD
 from heedlm.monitor.timeline import play
 
@@ -35,7 +35,11 @@ class Config(Settings):
         None, description="tokens an answer, where the log has none, to turn KL an answer into KL a token"
     )
     columns: Columns = Field(Columns(), description="which column holds what, where its name is not known")
-    thresholds: Thresholds = Field(Thresholds(), description="when signals are on; presets: 7b, tiny")
+    thresholds: Thresholds | None = Field(
+        None, description="when signals are on; a run's own if not given, else those of 7 B parameters"
+    )
+    healthy: tuple[Path, ...] = Field((), description="logs of runs that went well, to calibrate the thresholds on")
+    failing: tuple[Path, ...] = Field((), description="logs of runs that did not, to calibrate the thresholds on")
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -45,9 +49,13 @@ def run(config: Config) -> dict[str, Any]:
         BadInput: The log cannot be read.
     """
     log = open_log(config.log, config.columns, config.length)
-    cap, target = run_settings(config.log)
+    healthy, failing = (
+        [read_log(path, config.columns, config.length) for path in logs] for logs in (config.healthy, config.failing)
+    )
+    own = run_settings(config.log)
+    thresholds = calibrate(healthy, failing, config.thresholds or own.thresholds or Thresholds())
     given = {SPREAD: config.reward_std} if config.reward_std is not None else {}
-    detector = Detector(config.thresholds, config.cap or cap, config.kl_target or target)
+    detector = Detector(thresholds, config.cap or own.cap, config.kl_target or own.kl_target)
     story = play([{**given, **row} for row in log.rows], detector)
     return {
         "state": detector.state,
@@ -60,6 +68,7 @@ def run(config: Config) -> dict[str, Any]:
         "off": detector.off,
         "not_finite": list(detector.not_finite),
         "columns": log.columns,
+        "thresholds": detector.limits.model_dump(mode="json"),
     }
 
 

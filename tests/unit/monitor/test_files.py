@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from heedlm.errors import BadInput
+from heedlm.monitor import Thresholds
 from heedlm.monitor.columns import Columns
 from heedlm.monitor.files import open_log, read_log, run_settings
 from heedlm.monitor.tfevents import scalars
@@ -41,13 +42,20 @@ def test_a_run_of_heed(tmp_path):
     assert same(rows, [wanted, {"step": 2, "reward/mean": math.nan, "watch/win_rate": 0.5}])
 
 
-def test_cap_and_target_of_a_run_of_heed(tmp_path):
-    assert run_settings(tmp_path) == (None, None)
+def test_what_a_run_of_heed_was_watched_with(tmp_path):
+    assert run_settings(tmp_path) == (None, None, None)
     (tmp_path / "run.json").write_text("{}", encoding="utf-8")
-    assert run_settings(tmp_path) == (None, None)
+    assert run_settings(tmp_path) == (None, None, None)
     settings = {"sampling": {"max_new_tokens": 48}, "kl": {"coef": 0.2, "target": 6.0}}
     (tmp_path / "config.json").write_text(json.dumps(settings), encoding="utf-8")
-    assert run_settings(tmp_path) == run_settings(tmp_path / "metrics.jsonl") == (48, 6.0)
+    assert run_settings(tmp_path) == run_settings(tmp_path / "metrics.jsonl") == (48, 6.0, None)
+    settings["monitor"] = Thresholds(kl=0.3).model_dump(mode="json")
+    (tmp_path / "config.json").write_text(json.dumps(settings), encoding="utf-8")
+    assert run_settings(tmp_path).thresholds == Thresholds(kl=0.3)
+    for torn in ("{", "[]", '{"monitor": {"kl": -1}}'):
+        (tmp_path / "config.json").write_text(torn, encoding="utf-8")
+        with pytest.raises(BadInput, match=r"config.json: is damaged"):
+            run_settings(tmp_path)
 
 
 def test_tensorboard(tmp_path):

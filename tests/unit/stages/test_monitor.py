@@ -9,6 +9,7 @@ import pytest
 from heedlm import config
 from heedlm.cli.running import as_json
 from heedlm.errors import BadInput
+from heedlm.monitor import Thresholds
 from heedlm.stages import monitor
 
 
@@ -45,7 +46,7 @@ def test_a_collapse(log):
         (175, "S3", "on"),
     }
     text = monitor.describe(result).splitlines()
-    assert text[0] == "step    165  warn       S4 KL 0.0825 nats a token to the reference, alarm from 0.1"
+    assert text[0] == "step    165  warn       S4 (warning) KL 0.0825 nats a token to the reference, alarm from 0.1"
     assert text[1].startswith("step    185  collapsed  S3 NLL")
     assert text[2] == "collapsed at step 185, first warning at 165 (200 rows up to step 200)"
     assert text[3] == "  S5 is off: no win rate in this log"
@@ -93,14 +94,16 @@ def test_what_the_log_lacks_can_be_given(log):
     assert result["state"] == "collapsed"
 
 
-def test_a_run_of_heed_brings_its_cap_and_target(log):
+def test_a_run_of_heed_brings_its_cap_target_and_thresholds(log):
     (log.path / "run.json").write_text("{}", encoding="utf-8")
-    settings = {"sampling": {"max_new_tokens": 20}, "kl": {"target": 4.0}}
+    settings = {"sampling": {"max_new_tokens": 20}, "kl": {"target": 4.0}, "monitor": {"nll": 0.1, "nll_warn": 0.2}}
     (log.path / "config.json").write_text(json.dumps(settings), encoding="utf-8")
     result = log.look(CALM + BAD)
     said = {alarm["signal"]: alarm["reason"] for alarm in result["alarms"]}
     assert said["S2"] == "mean length 20 of at most 20 tokens"
     assert said["S4"].endswith("alarm from 0.4")
+    assert "S3" not in said, "by the run's own thresholds"
+    assert "S3" in {alarm["signal"] for alarm in log.look(CALM + BAD, "7b")["alarms"]}
     assert "S2" not in {alarm["signal"] for alarm in log.look(CALM + BAD, "cap=32")["alarms"]}
 
 
@@ -112,8 +115,7 @@ def test_values_that_are_not_finite_are_told(log):
 
 
 def test_presets(log):
-    defaults = monitor.Config(log=log.path).thresholds
-    assert config.load(monitor.Config, ["x", "7b"], stage="monitor").thresholds == defaults
+    assert config.load(monitor.Config, ["x", "7b"], stage="monitor").thresholds == Thresholds()
     tiny = config.load(monitor.Config, ["x", "tiny"], stage="monitor").thresholds
     assert (tiny.window, tiny.trend, tiny.min_steps, tiny.kl) == (10, 30, 30, 0.3)
     assert (
@@ -122,8 +124,11 @@ def test_presets(log):
 
 
 def test_thresholds_calibrated_on_other_logs(log):
-    """The healthy log goes to 0.01 nats a token, the failing one to 0.3: the alarm lies between, windows are shorter."""
-    for name, rows in (("good", CALM), ("bad", CALM[:60] + [row(step, kl=0.3, entropy=0.5) for step in range(61, 101)])):
+    """The healthy log goes to 0.01 nats a token, the failing one to 0.3: the alarm lies between."""
+    for name, rows in (
+        ("good", CALM),
+        ("bad", CALM[:60] + [row(step, kl=0.3, entropy=0.5) for step in range(61, 101)]),
+    ):
         (log.path / f"{name}.json").write_text(json.dumps({"log_history": rows}), encoding="utf-8")
     result = log.look(CALM + BAD, f"healthy={log.path}/good.json", f"failing={log.path}/bad.json")
     limits = result["thresholds"]
