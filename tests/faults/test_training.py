@@ -69,7 +69,7 @@ def jobs(material):
 
 
 def without_times(rows):
-    return [{k: v for k, v in row.items() if k != "seconds" and not k.startswith("time/")} for row in rows]
+    return [{k: v for k, v in row.items() if k != "seconds" and not k.startswith(("time/", "memory/"))} for row in rows]
 
 
 def stopped_after(monkeypatch, steps):

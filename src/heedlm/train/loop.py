@@ -16,6 +16,7 @@ from heedlm.config import Config
 from heedlm.errors import NotFinite
 from heedlm.progress import progress
 from heedlm.runs import Run
+from heedlm.runs.info import resident_mib
 from heedlm.train.state import load_state, rng_state, save_state, set_rng_state
 
 
@@ -118,7 +119,7 @@ def train(
             if due or done == steps:
                 values |= method.evaluate(done)
                 _check_finite(values, index)  # NaN weights of the last step show nowhere else
-            run.metrics(done, values, seconds=time.monotonic() - started)
+            run.metrics(done, values | {"memory/mib": resident_mib()}, seconds=time.monotonic() - started)
             bar.advance(1, tokens=int(values.get("tokens", 0)))
             back = overseer.observe(done, values) if overseer is not None else None
             if overseer is not None and back is not None:
