@@ -53,7 +53,8 @@ def run_command(name: str, args: Sequence[str], *, json: bool = False, quiet: bo
     # A stage with more to show people than a list of figures says so itself.
     describe = getattr(module, "describe", summary)
     print(as_json(result) if json else describe(result))
-    return 0
+    # A stage whose answer is itself good or bad, as a verdict is, says so.
+    return int(getattr(module, "exit_code", lambda result: 0)(result))
 
 
 def as_json(result: object) -> str:

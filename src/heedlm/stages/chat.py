@@ -18,6 +18,7 @@ from heedlm.models.compute import find_device
 from heedlm.models.forward import context_limit
 from heedlm.models.load import load_with_tokenizer
 from heedlm.records import Message, Prompt
+from heedlm.report.graph import printable
 from heedlm.rollout import Engine, Native, Sampling
 from heedlm.rollout.answering import answer
 from heedlm.runs import Input, Run
@@ -54,7 +55,8 @@ def run(config: Config, resume: Path | None = None) -> Run:
             if said is None:
                 break
             if said:
-                print(said, flush=True)
+                # Escape sequences of a model must not reach the terminal.
+                print("\n".join(printable(part) for part in said.split("\n")), flush=True)
             # Turn by turn, so that Ctrl-C loses nothing.
             this.samples(0, conversation.kept[turns:])
         this.note(turns=len(conversation.kept))

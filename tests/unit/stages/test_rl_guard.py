@@ -160,7 +160,9 @@ def test_a_run_stopped_after_a_rollback_ends_like_one_that_was_not(material, tmp
     run = Run.open(run.path)
 
     def plain(rows):
-        return [{k: v for k, v in row.items() if k != "seconds" and not k.startswith(("time/", "memory/"))} for row in rows]
+        return [
+            {k: v for k, v in row.items() if k != "seconds" and not k.startswith(("time/", "memory/"))} for row in rows
+        ]
 
     assert plain(run.read_metrics()) == plain(whole.read_metrics())
     assert run.info.results["guard"] == whole.info.results["guard"]

@@ -155,3 +155,15 @@ def test_the_command_talks_until_the_input_ends(material, tmp_path, monkeypatch,
     run = Run.open(path)
     assert run.info.results["turns"] == 2
     assert [row["answer"] for row in run.read_samples()] == ["Yes."] * 2
+
+
+def test_what_a_model_says_cannot_steer_the_terminal(material, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.StringIO("Hello\n"))
+    answer = r'engine.answers=["one\n\u001b[2Jtwo\u009b"]'
+    words = [str(material / "model"), f"out={tmp_path}", "engine.name=scripted", answer]
+    assert main(["chat", *words, "--quiet"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("one\n")
+    assert "two" in said
+    assert "\x1b" not in said
+    assert "\x9b" not in said

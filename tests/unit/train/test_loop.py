@@ -44,7 +44,9 @@ def run(tmp_path):
 
 
 def rows(run):
-    return [{key: value for key, value in row.items() if key not in ("seconds", "memory/mib")} for row in run.read_metrics()]
+    return [
+        {key: value for key, value in row.items() if key not in ("seconds", "memory/mib")} for row in run.read_metrics()
+    ]
 
 
 def saved(run):
