@@ -1,7 +1,8 @@
-"""Shards of an experiment on PPO: each is one `heed ppo` run of the village, apart from the others.
+"""Shards of an experiment on PPO: each is one `heed ppo` run, apart from the others.
 
 A shard that was stopped is taken up where it was, one that is complete is not run again, and what a shard showed stays
-in the experiment's result.json when its run folder is gone. The models come from `heed demo seed=N`, one chain a seed.
+in the experiment's shards.json when its run folder is gone. The village's models come from `heed demo seed=N`, one
+chain a seed; another world gives its own words.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ HEED = (sys.executable, "-c", "import sys; from heedlm.cli import main; sys.exit
 COMMON = ("tiny", "rollouts=32", "minibatch=16", "sampling.max_new_tokens=32", "watch=500", "cadence.checkpoint=0")
 CURVE = {
     "win_rate": "watch/win_rate",
-    "gold": "watch/gold",
     "proxy": "watch/reward",
     "reward": "reward/mean",
     "kl": "kl/token_nats",
@@ -62,12 +62,27 @@ def chain(seed: int, out: Path) -> dict[str, Path]:
     raise SystemExit(f"heed demo seed={seed} left no complete run in {out / 'demo'}")
 
 
-def run_shards(shards: Sequence[Shard], out: Path, jobs: int) -> None:
-    """Run those that are not complete, `jobs` at a time with one thread each; a collapse that stops one is a result."""
-    for seed in sorted({shard.seed for shard in shards}):
-        chain(seed, out)
+def village(seed: int, out: Path) -> list[str]:
+    """The words that name a seed's models and prompts, and what all experiments in the village have in common."""
+    base = chain(seed, out)
+    inputs = [f"model={base['sft']}", f"reward={base['reward']}", f"prompts={base['village']}"]
+    return [*COMMON, *inputs, f"mix.data={base['village']}"]
+
+
+def run_shards(
+    shards: Sequence[Shard], out: Path, jobs: int, world: Callable[[int, Path], Sequence[str]] = village
+) -> None:
+    """Run those that are not complete, `jobs` at a time with one thread each; a collapse that stops one is a result.
+
+    Args:
+        shards: What to run.
+        out: Folder of all runs.
+        jobs: How many at a time.
+        world: The words that come before a shard's own, for a seed; makes what they name if need be.
+    """
+    words = {seed: list(world(seed, out)) for seed in sorted({shard.seed for shard in shards})}
     with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(lambda shard: _run(shard, out), shards))
+        list(pool.map(lambda shard: _run(shard, out, words[shard.seed]), shards))
 
 
 def found(shard: Shard, out: Path) -> Run | None:
@@ -78,7 +93,8 @@ def found(shard: Shard, out: Path) -> Run | None:
 
 def facts(shard: Shard, run: Run) -> dict[str, Any]:
     """What result.json keeps of a shard: its words, status, alarms, and its curve at each evaluation."""
-    rows = [row for row in run.read_metrics() if "watch/gold" in row]
+    rows = [row for row in run.read_metrics() if "watch/reward" in row]
+    gold = "watch/gold" if rows and "watch/gold" in rows[0] else "watch/judged"
     alarms = run.path / "alarms.jsonl"
     return {
         "shard": shard.key,
@@ -92,8 +108,8 @@ def facts(shard: Shard, run: Run) -> dict[str, Any]:
         "guard": run.info.results.get("guard"),
         "alarms": [json.loads(line) for line in alarms.read_text().splitlines()] if alarms.exists() else [],
         "curve": {"step": [row["step"] for row in rows]}
-        | {name: [_short(row.get(key)) for row in rows] for name, key in CURVE.items()},
-        "gold_start": next((row["watch/gold_start"] for row in rows if "watch/gold_start" in row), None),
+        | {name: [_short(row.get(key)) for row in rows] for name, key in ({"gold": gold} | CURVE).items()},
+        "gold_start": next((row[f"{gold}_start"] for row in rows if f"{gold}_start" in row), None),
     }
 
 
@@ -135,7 +151,7 @@ def lost_tenth(row: dict[str, Any]) -> int | None:
     return None
 
 
-def _run(shard: Shard, out: Path) -> None:
+def _run(shard: Shard, out: Path, world: Sequence[str]) -> None:
     """Start or take up one shard."""
     earlier = found(shard, out)
     if earlier is not None and earlier.info.status in ("complete", "failed"):
@@ -143,15 +159,22 @@ def _run(shard: Shard, out: Path) -> None:
     if earlier is not None:
         command = [*shard.program, "resume", str(earlier.path), "--quiet"]
     else:
-        base = chain(shard.seed, out)
-        inputs = [f"model={base['sft']}", f"reward={base['reward']}", f"prompts={base['village']}"]
-        inputs += [f"mix.data={base['village']}", f"seed={shard.seed}", "threads=1", f"out={out}", f"name={shard.key}"]
-        command = [*shard.program, "ppo", *COMMON, *shard.words, *inputs, "--quiet"]
+        own = [f"seed={shard.seed}", "threads=1", f"out={out}", f"name={shard.key}", "--quiet"]
+        command = [*shard.program, "ppo", *_presets(world), *_presets(shard.words), *_settings(world)]
+        command += [*_settings(shard.words), *own]
     print(f"{shard.key}: started", file=sys.stderr, flush=True)
     done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
     if done.returncode not in (0, 3, 4):  # complete, collapsed, not finite
         raise SystemExit(f"{shard.key}: ended with {done.returncode}")
     print(f"{shard.key}: done", file=sys.stderr, flush=True)
+
+
+def _presets(words: Sequence[str]) -> list[str]:
+    return [word for word in words if "=" not in word]
+
+
+def _settings(words: Sequence[str]) -> list[str]:
+    return [word for word in words if "=" in word]
 
 
 def _short(value: float | None) -> float | None:

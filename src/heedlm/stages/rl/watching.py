@@ -57,6 +57,7 @@ class Watch:
                 values["watch/gold_start"] = _mean(self.before["gold"])
             values["watch/win_rate_by_reward"] = _mean(outcomes_from_scores(now["reward"], self.before["reward"]))
             if "judged" in now:
+                values |= {"watch/judged": _mean(now["judged"]), "watch/judged_start": _mean(self.before["judged"])}
                 values |= self._win_rate(outcomes_from_scores(now["judged"], self.before["judged"]))
         self.last = values
         return values, self._samples(now)
