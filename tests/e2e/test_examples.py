@@ -77,6 +77,17 @@ def test_own_model(shared, tmp_path):
     assert set(results["stages"]) == {"sft", "reward", "ppo", "evaluate"}
 
 
+def test_own_reward(shared, tmp_path):
+    heed = str(Path(sys.executable).with_name("heed"))
+    run(["bash", EXAMPLES / "own-reward/run.sh"], shared, OUT=str(tmp_path), HEED=heed, SMALL="2")
+    (path,) = (file.parent for file in tmp_path.glob("ppo/pleased-*/run.json"))
+    info = json.loads((path / "run.json").read_text("utf-8"))
+    assert info["status"] == "complete"
+    assert "final/watch/reward" in info["results"]
+    (code,) = (item for item in info["inputs"] if item["role"] == "reward_code")
+    assert code["path"].endswith("my_reward.py")
+
+
 def first_lines(source, target, count=50):
     """The first lines of a file that may be compressed, as a file of its own."""
     with (gzip.open if source.suffix == ".gz" else open)(source, "rt", encoding="utf-8") as lines:
