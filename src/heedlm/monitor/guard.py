@@ -45,8 +45,9 @@ class Guard:
     def __init__(self, run: Run, detector: Detector, action: Action, rollback: Rollback) -> None:
         self.run, self.detector, self.action, self.rollback = run, detector, action, rollback
         self.rollbacks: list[dict[str, Any]] = []
+        self.may_go_back = action != "off"
         self._best: tuple[float, int] | None = None  # win rate and step
-        self._said: tuple[Any, ...] = ("healthy",)
+        self._said: tuple[Any, ...] = ()
 
     def observe(self, step: int, values: Mapping[str, float]) -> int | None:
         """Take in the numbers of a step; the step to go back to, or None to go on.
@@ -73,7 +74,7 @@ class Guard:
 
     def best_at(self, step: int) -> bool:
         """Whether this step's win rate is the best so far, so that its checkpoint is wanted."""
-        return self.action != "off" and self._best is not None and self._best[1] == step
+        return self.may_go_back and self._best is not None and self._best[1] == step
 
     def target(self) -> int | None:
         """The checkpoint to go back to: the best win rate's, else the last one well before the first warning."""
@@ -84,7 +85,7 @@ class Guard:
 
     def keeps(self, step: int) -> set[int]:
         """Steps whose checkpoints may be needed, now that `step` is done."""
-        if self.action == "off":
+        if not self.may_go_back:
             return set()
         found, kept = checkpoints.steps(self.run), set[int]()
         if self._best is not None:
@@ -136,7 +137,10 @@ class Guard:
         said = (verdict.state, *(f"{alarm.signal} {alarm.level}" for alarm in verdict.alarms))
         if said == self._said:
             return
-        self._said = said
+        first, self._said = not self._said, said
+        self.note()
+        if first and verdict.state == "healthy":
+            return
         alarms = [{"signal": a.signal, "level": a.level, "reason": a.reason} for a in verdict.alarms]
         self.run.alarm(verdict.step, {"state": verdict.state, "alarms": alarms})
 

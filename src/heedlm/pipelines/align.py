@@ -56,7 +56,7 @@ def run(config: Config, resume: Path | None = None) -> Run:
     inputs += [Input(role, path) for role, path in given.items() if path]
     this = Run.resume(resume) if resume else Run.create("align", config, inputs)
     with this:
-        common = {"seed": config.seed, "threads": config.threads, "device": config.device}
+        common = {key: getattr(config, key) for key in ("seed", "threads", "device", "tensorboard")}
         chain = Chain(this, config.preset, common, overrides)
         start = last = config.model
         done: dict[str, str] = {}

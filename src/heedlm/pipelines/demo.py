@@ -55,7 +55,7 @@ def run(config: Config, resume: Path | None = None) -> Run:
     named = config.model_copy(update={"name": name})
     this = Run.resume(resume) if resume else Run.create("demo", named)
     with this:
-        common = {"seed": config.seed, "threads": config.threads, "device": config.device}
+        common = {key: getattr(config, key) for key in ("seed", "threads", "device", "tensorboard")}
         chain = Chain(this, config.preset, common, overrides)
         world = str(chain.do(village, "village", {}).path)
         base = chain.do(pretrain, "pretrain", {"data": world})

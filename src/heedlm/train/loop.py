@@ -66,6 +66,7 @@ class Overseer(Protocol):
     """Who watches the numbers of each step and may send training back; `monitor.guard.Guard` is one."""
 
     rollbacks: list[dict[str, Any]]
+    may_go_back: bool
 
     def observe(self, step: int, values: Mapping[str, float]) -> int | None:
         """Take in a step's numbers; the step to go back to, or None."""
@@ -103,7 +104,7 @@ def train(
     """
     index = _restore(run, method, overseer)
     started = time.monotonic() - _seconds_so_far(run, index)
-    if overseer is not None and not runs.checkpoints.steps(run):
+    if overseer is not None and overseer.may_go_back and not runs.checkpoints.steps(run):
         _save(run, method, 0, cadence, overseer)  # there must be one to go back to
     with progress(title, total=steps, unit="steps") as bar:
         bar.advance(index)
