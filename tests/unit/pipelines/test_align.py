@@ -143,7 +143,7 @@ def test_a_chain_goes_on_where_it_stopped(material, tmp_path, monkeypatch):
     stop_at = steps["sft"] + steps["reward"] + 1
     with monkeypatch.context() as patch:
         patch.setattr(runs, "stop_requested", requested)
-        with pytest.raises(Interrupted, match="after step 1 of 2"):
+        with pytest.raises(Interrupted, match="within step 1 of 2"):
             run(material, tmp_path / "cut", **EVERYTHING)
     (path,) = (file.parent for file in (tmp_path / "cut").glob("align/*/run.json"))
     assert Run.open(path).info.status == "interrupted"
@@ -153,7 +153,7 @@ def test_a_chain_goes_on_where_it_stopped(material, tmp_path, monkeypatch):
     assert again.info.results["win_rate"] == whole.info.results["win_rate"]
     one, two = (weights_hash(load_model(done.output("model"))) for done in (whole, again))
     assert one == two
-    assert Run.open(again.info.results["stages"]["ppo"]).info.resumed == [1]
+    assert Run.open(again.info.results["stages"]["ppo"]).info.resumed == [0]
 
 
 # ---------------------------------------------------------------- words of a command line
