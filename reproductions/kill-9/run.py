@@ -3,8 +3,9 @@
 A small PPO run writes a checkpoint at every step. It is started as a process of its own, killed at a moment drawn by
 chance (a number of steps after the start, and then a fraction of a second; every fifth time at any moment of starting
 up), and resumed, as often as asked. After every kill: the newest checkpoint is whole, it is not older than the one
-before, and the next process goes on from exactly that one. In the end weights, metrics (without times) and samples are
-compared with those of a run that nobody disturbed. The last part fills a small disk in the middle of a checkpoint.
+before, and the next process goes on from exactly that one. In the end weights, metrics (without times and memory) and
+samples are compared with those of a run that nobody disturbed. The last part fills a small disk in the middle of a
+checkpoint.
 
     python reproductions/kill-9/run.py [--kills 50] [--seed 0] [--out runs/kill-9]
 """
@@ -162,7 +163,7 @@ def last_line(out: Path) -> str:
 
 
 def differences(whole: Run, other: Run) -> list[str]:
-    """What two runs do not have in common: status, metrics without times, samples, results, the bytes of weights."""
+    """What two runs do not have in common: status, metrics, samples, results, the bytes of weights."""
     pairs = {
         "status": (whole.info.status, other.info.status),
         "metrics": (without_times(whole), without_times(other)),
@@ -179,8 +180,9 @@ def differences(whole: Run, other: Run) -> list[str]:
 
 
 def without_times(run: Run) -> list[dict[str, Any]]:
-    """Metrics but for those that are seconds."""
-    return [{k: v for k, v in row.items() if k != "seconds" and "time/" not in k} for row in run.read_metrics()]
+    """Metrics but for times and memory, which are the machine's and not the run's."""
+    machine = ("seconds", "time/", "memory/")
+    return [{k: v for k, v in row.items() if not k.startswith(machine)} for row in run.read_metrics()]
 
 
 def on_a_small_disk(command: Sequence[str], whole: Run, out: Path) -> dict[str, Any]:
