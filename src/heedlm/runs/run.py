@@ -273,7 +273,9 @@ def _wants_events(path: Path) -> bool:
 
 def _claim(path: Path) -> Lock:
     """Make the run's directory ours, or say why it cannot be."""
-    if (path / "run.json").exists():
+    # Killed before its settings were written, a run has nothing to go on with: it is begun anew.
+    begun = (path / "run.json").exists() and ((path / "config.json").exists() or Lock.held(path))
+    if begun:
         status = Run.open(path).info.status
         if status == "complete":
             raise BadInput(f"{path}: the same settings and inputs have been run; give another name= or remove it")
@@ -285,7 +287,7 @@ def _claim(path: Path) -> Lock:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"{path}: cannot be created ({error.strerror}); give another out=") from None
-    if any(not item.name.startswith(".") for item in path.iterdir()):
+    if not (path / "run.json").exists() and any(not item.name.startswith(".") for item in path.iterdir()):
         raise BadInput(f"{path}: holds files but no run.json; remove it or give another name=")
     lock = Lock.take(path)
     if lock is None:

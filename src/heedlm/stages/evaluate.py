@@ -35,7 +35,17 @@ from heedlm.ops.masked import masked_mean
 from heedlm.ops.types import Rollouts
 from heedlm.progress import progress
 from heedlm.records import Comparison, Prompt, read
-from heedlm.rewards import EndsWell, Episodes, GoldReward, Learned, NearLength, Pattern, source_from_text
+from heedlm.rewards import (
+    EndsWell,
+    Episodes,
+    Function,
+    GoldReward,
+    Learned,
+    NearLength,
+    Pattern,
+    Walk,
+    source_from_text,
+)
 from heedlm.rewards.learned import LearnedReward
 from heedlm.rollout import Engine, Native, Sampling
 from heedlm.rollout.answering import answer, fitting
@@ -46,7 +56,7 @@ from heedlm.train.loop import use_threads
 from heedlm.train.ranking import ranking_scores, rankings_of
 from heedlm.train.state import seed_everything
 
-Referee = Learned | GoldReward | EndsWell | NearLength | Pattern | Local | ScriptedJudge
+Referee = Learned | GoldReward | EndsWell | NearLength | Pattern | Walk | Function | Local | ScriptedJudge
 
 
 class Config(StageConfig):
@@ -335,7 +345,7 @@ def _inputs(config: Config) -> list[Input]:
         Input("against", config.against),
         Input("prompts", config.prompts),
     ]
-    if isinstance(config.judge, Learned):
+    if isinstance(config.judge, Learned | Function):
         inputs.append(Input("judge", config.judge.path))
     extra = {"reward_model": config.reward, "prompts_dev": config.prompts_dev, "comparisons": config.comparisons}
     return inputs + [Input(role, path) for role, path in extra.items() if path is not None]

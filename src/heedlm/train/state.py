@@ -6,25 +6,37 @@ Tensors go to one safetensors file, everything else to one JSON file in which ea
 from __future__ import annotations
 
 import json
+import os
 import random
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 
 def save_state(folder: Path, state: dict[str, Any], name: str = "state") -> None:
-    """Write `name`.json and `name`.safetensors into the folder."""
+    """Write `name`.json and `name`.safetensors into the folder.
+
+    Raises:
+        OSError: The disk is full or fails.
+    """
     tensors: dict[str, Tensor] = {}
     tree = _encode(state, "", tensors)
-    # Tied weights share storage, which safetensors refuses; each is written in full.
-    save_file(
-        {key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()},
-        folder / f"{name}.safetensors",
-    )
+    path = folder / f"{name}.safetensors"
+    try:
+        # Tied weights share storage, which safetensors refuses; each is written in full.
+        save_file({key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}, path)
+    except SafetensorError as error:
+        # A full disk comes as an error of its own kind; callers know the system's.
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
     (folder / f"{name}.json").write_text(json.dumps(tree), encoding="utf-8")
 
 

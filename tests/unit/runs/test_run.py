@@ -293,3 +293,18 @@ def test_a_card_tells_where_a_model_comes_from(tmp_path, data):
     assert "A policy." in card
     assert str(data) in card
     assert run.info.inputs[0].fingerprint[:16] in card
+
+
+def test_a_run_killed_before_its_settings_were_written_is_begun_anew(tmp_path, data):
+    """It has nothing to resume from, and may not stand in the way."""
+    run = start(tmp_path, data)
+    assert run._lock is not None
+    run._lock.release()
+    (run.path / "config.json").unlink()
+    (run.path / "config.toml").unlink()
+    again = start(tmp_path, data)
+    assert again.path == run.path
+    assert (again.path / "config.json").exists()
+    assert on_disk(again)["status"] == "running"
+    with pytest.raises(BadInput, match="is running in another process"):
+        start(tmp_path, data)

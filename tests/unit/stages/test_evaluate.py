@@ -109,6 +109,14 @@ def test_gold_decides_where_there_is_ground_truth(material, tmp_path):
         tiny.run(evaluate, tmp_path / "b", **settings(material, judge="gold"))
 
 
+def test_a_function_of_ones_own_decides(material, tmp_path):
+    code = tmp_path / "mine.py"
+    code.write_text("def score(prompt, response):\n    return len(response)\n")
+    run = tiny.run(evaluate, tmp_path / "runs", **settings(material, judge=str(code)))
+    assert run.info.results["decided_by"] == "function"
+    assert "judge" in {item.role for item in run.info.inputs}
+
+
 def test_a_judge_is_asked_in_both_orders(material, tmp_path):
     """One that always picks what it is shown first never decides: both orders together are a tie."""
     biased = {"name": "scripted", "position_bias": 1.0}

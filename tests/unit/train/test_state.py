@@ -1,5 +1,6 @@
 """Training state on disk: what comes back is what went in, bit for bit."""
 
+import errno
 import math
 import random
 
@@ -8,10 +9,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 from tests.unit import devices
 from torch import nn
 
 from heedlm.ops.types import Loss
+from heedlm.train import state
 from heedlm.train.learner import Learner, Term
 from heedlm.train.loop import Best
 from heedlm.train.optim import Optim
@@ -175,3 +178,13 @@ def test_a_checkpoint_of_a_gpu_goes_on_there_and_on_the_cpu(tmp_path, monkeypatc
     third.load_state_dict(load_state(tmp_path)["learner"])
     step(third)
     torch.testing.assert_close(third.model.weight, plain.model.weight)
+
+
+def test_a_full_disk_is_the_systems_error(tmp_path, monkeypatch):
+    def full(tensors, path):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(state, "save_file", full)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        state.save_state(tmp_path, {"x": torch.zeros(2)})
+    assert caught.value.errno == errno.ENOSPC
