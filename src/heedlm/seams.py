@@ -11,7 +11,7 @@ Shapes: B batch, T time, N examples. Log-probabilities and KL are in nats.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import torch
@@ -58,13 +58,28 @@ class RankingObjective(Named, Protocol):
 class PairObjective(Named, Protocol):
     """A loss over a preferred and a rejected answer, straight on the policy: DPO and its kin."""
 
+    needs_reference: ClassVar[bool]
+
+    def reward(self, logps: Tensor, ref: Tensor, lengths: Tensor) -> Tensor:
+        """Implicit rewards of answers, from their log-probabilities (B,) and lengths in tokens (B,)."""
+        ...
+
     def __call__(self, policy: PairLogps, ref: PairLogps) -> Loss:
-        """Loss of both answers' log-probabilities (B,) under policy and reference; counts pairs."""
+        """Loss of both answers' log-probabilities (B,) under policy and reference; counts pairs.
+
+        What `ref` holds does not matter to an objective that needs no reference.
+        """
         ...
 
 
 class SingleObjective(Named, Protocol):
     """A loss over single answers marked good or bad: KTO and its kin."""
+
+    needs_reference: ClassVar[bool]
+
+    def reward(self, logps: Tensor, ref: Tensor, lengths: Tensor) -> Tensor:
+        """Implicit rewards of answers, from their log-probabilities (B,) and lengths in tokens (B,)."""
+        ...
 
     def __call__(self, logps: Tensor, ref: Tensor, desirable: Tensor, kl: Tensor) -> Loss:
         """Loss of answers' log-probabilities (B,) under policy and reference; counts answers.

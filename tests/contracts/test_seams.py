@@ -157,6 +157,7 @@ def test_a_member_has_the_methods_of_exactly_one_protocol(seam, member):
 
 def test_the_check_sees_a_missing_method_and_a_renamed_parameter():
     assert promised(seams.RolloutObjective).keys() == {"policy", "value"}
+    assert promised(seams.PairObjective).keys() == {"reward", "__call__"}
 
     class Silent:
         pass

@@ -18,7 +18,8 @@ from torch import Tensor
 from heedlm import objectives
 from heedlm.config.base import member_configs
 from heedlm.objectives import ranked_batch
-from heedlm.ops.types import Loss
+from heedlm.ops.masked import masked_sum
+from heedlm.ops.types import Loss, PairLogps
 
 B, T = 5, 7
 
@@ -60,6 +61,8 @@ def settings(cls):
             yield from (cls(**{name: choice}) for choice in typing.get_args(annotation) if choice != field.default)
         elif typing.get_origin(annotation) in (typing.Union, types.UnionType):
             yield cls(**{name: None})
+        elif annotation is bool:
+            yield cls(**{name: not field.default})
         elif field.default == 0.0:
             yield cls(**{name: 0.1})
 
@@ -99,9 +102,40 @@ def ranking_cases(objective):
     yield Case(lambda x, others, r: objective(x, ranked_batch(r)), 0.05 * random(9), (), ranks, push)
 
 
+def pair_cases(objective):
+    """Each row holds both answers of a pair: the first half of its counted tokens is the preferred one's."""
+    mask = response_mask()
+    mask[2, 5] = mask[4, 5] = True  # two tokens at least
+
+    def halves(m):
+        place, length = m.cumsum(1), m.sum(1, keepdim=True)
+        return m & (place <= (length + 1) // 2), m & (place > (length + 1) // 2)
+
+    def loss(x, others, m):
+        chosen, rejected = halves(m)
+        lengths = chosen.sum(1), rejected.sum(1)
+        pairs = (PairLogps(masked_sum(t, chosen, 1), masked_sum(t, rejected, 1), *lengths) for t in (x, others[0]))
+        return objective(*pairs)
+
+    better, worse = halves(mask)
+    yield Case(loss, -random(B, T).abs(), (-random(B, T).abs(),), mask, better.double() - worse.double())
+
+
+def single_cases(objective):
+    mask, signs = response_mask(), torch.tensor([1.0, -1, -1, 1, 1], dtype=torch.float64)[:, None].expand(B, T)
+
+    def loss(x, others, m):
+        logps, ref, sides = (masked_sum(t, m, 1) for t in (x, *others))
+        return objective(logps, ref, sides > 0, torch.tensor(0.3, dtype=logps.dtype))
+
+    yield Case(loss, -random(B, T).abs(), (-random(B, T).abs(), signs), mask, signs * mask)
+
+
 KINDS = {
     objectives.TokenObjective: token_cases,
     objectives.RankingObjective: ranking_cases,
+    objectives.PairObjective: pair_cases,
+    objectives.SingleObjective: single_cases,
     objectives.RolloutObjective: rollout_cases,
 }
 

@@ -11,22 +11,38 @@ from typing import Annotated
 from pydantic import Field
 
 from heedlm.objectives.bradley_terry import BradleyTerry, RankedBatch, ranked_batch
+from heedlm.objectives.dpo import Dpo
+from heedlm.objectives.ipo import Ipo
+from heedlm.objectives.kto import Kto
+from heedlm.objectives.orpo import Orpo
 from heedlm.objectives.ppo import Ppo
 from heedlm.objectives.sft import Sft
+from heedlm.objectives.simpo import Simpo
 
 TokenObjective = Sft
 RankingObjective = BradleyTerry
+PairObjective = Annotated[Dpo | Ipo | Orpo | Simpo, Field(discriminator="name")]
+SingleObjective = Kto
+PreferenceObjective = Annotated[Dpo | Ipo | Kto | Orpo | Simpo, Field(discriminator="name")]
 RolloutObjective = Ppo
-Objective = Annotated[Sft | BradleyTerry | Ppo, Field(discriminator="name")]
+Objective = Annotated[Sft | BradleyTerry | Dpo | Ipo | Kto | Orpo | Simpo | Ppo, Field(discriminator="name")]
 
 __all__ = [
     "BradleyTerry",
+    "Dpo",
+    "Ipo",
+    "Kto",
     "Objective",
+    "Orpo",
+    "PairObjective",
     "Ppo",
+    "PreferenceObjective",
     "RankedBatch",
     "RankingObjective",
     "RolloutObjective",
     "Sft",
+    "Simpo",
+    "SingleObjective",
     "TokenObjective",
     "ranked_batch",
 ]
