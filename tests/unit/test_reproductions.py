@@ -4,6 +4,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -150,10 +151,33 @@ def test_a_loss_that_jumps_is_noticed():
     assert 60 <= monitor.loss_alarm(rows, "loss/policy") <= 61
 
 
+def test_the_guards_outcome_is_gold_before_the_first_collapse_and_at_the_end(tmp_path):
+    def rows(*found):
+        return [{"step": step, "watch/gold": gold, "watch/win_rate": gold} for step, gold in found]
+
+    class Run:
+        path = tmp_path
+        rollbacks = ({"at": 30, "to": 10, "lr_scale": 0.5, "kl_coef": 0.05, "reasons": ["KL"]},)
+        info = types.SimpleNamespace(status="complete", results={"guard": {"rollbacks": rollbacks}})
+
+        def read_metrics(self):
+            return rows((10, 0.5), (20, 0.62), (30, 0.61))
+
+    gone = tmp_path / "abandoned" / "1" / "metrics.jsonl"
+    gone.parent.mkdir(parents=True)
+    gone.write_text("".join(json.dumps(row) + "\n" for row in rows((20, 0.6), (30, 0.2))))
+    found = guard.outcome(Run())
+    assert (found["best_gold_before"], found["final_gold"], found["final_step"]) == (0.6, 0.61, 30)
+    Run.info.status = "failed"  # then the checkpoint of the best win rate is what is left
+    assert guard.outcome(Run())["final_gold"] == 0.62
+
+
 def test_an_ingredient_shows_something_only_beyond_the_spread_of_seeds():
     base = {"seeds": [0, 1], "gold": [0.2, 0.3]}
     table = {
-        "plain": base, "plain+kl": {"seeds": [0, 1], "gold": [0.6, 0.7]}, "plain+mix": {"seeds": [0, 1], "gold": [0.25, 0.32]},
+        "plain": base,
+        "plain+kl": {"seeds": [0, 1], "gold": [0.6, 0.7]},
+        "plain+mix": {"seeds": [0, 1], "gold": [0.25, 0.32]},
         "plain+lam-0": {"seeds": [0, 1], "gold": [0.5, 0.1]},
     }  # fmt: skip
     found = ablation.effects(table)
@@ -184,10 +208,8 @@ def test_planted_faults_do_what_they_say(monkeypatch):
             patch.setattr(LearnedReward, "score", LearnedReward.score)
             patch.setattr(NativeEngine, "generate", NativeEngine.generate)
             faulty.plant(fault)
-            changed = (
-                LearnedReward.score is faulty.flipped if fault == "flipped" else NativeEngine.generate is faulty.sampler
-            )
-            assert changed
+            changed = {"flipped": LearnedReward.score, "sampler": NativeEngine.generate}[fault]
+            assert changed is getattr(faulty, fault)
 
 
 @pytest.mark.parametrize("script", ["stability", "monitor", "guard", "ablation", "over-optimisation"])
