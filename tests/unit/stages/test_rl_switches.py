@@ -49,7 +49,10 @@ def test_ppo_max_is_the_default():
     assert (default.critic.init, default.passes, default.gamma, default.lam) == ("reward", 1, 1, 0.95)
     assert (default.objective.clip, default.objective.value_clip, default.optim.grad_clip) == (0.2, 0.2, 1)
     assert not default.advantages.whiten
-    assert default.guard == "rollback"
+    assert default.on_collapse == "off"  # the reward is gold itself
+    learned = config.load(rl.Config, ["tiny", "model=m", "reward=runs/reward/m", "prompts=p"], stage="ppo")
+    assert learned.on_collapse == "rollback"
+    assert preset("tiny", "guard=stop").on_collapse == "stop"
 
 
 def test_plain_ppo_keeps_rows_9_to_11_and_nothing_else_and_the_sizes_of_the_other():
@@ -95,7 +98,7 @@ def test_shaped_advantages_beside_a_value_clip_are_warned_of(material, tmp_path,
 
 def test_no_leash_and_no_guard_is_warned_of(material, tmp_path, caplog):
     tiny.run(rl, tmp_path, **settings(material, steps=1, kl__coef=0.0))
-    assert "nothing will notice when it collapses" in caplog.text
+    assert "nothing is done when it collapses" in caplog.text
 
 
 def test_a_mean_of_adapters_weights_is_refused():

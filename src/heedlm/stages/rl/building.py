@@ -72,7 +72,7 @@ def run(config: Config, resume: Path | None = None) -> Run:
         watch = Watch(shown, reward, judge, chat, config.sampling, config.seed)
         method = Reinforcement(config, this, policy, reference, critic, reward, chat, prompts.rows, watch, mix)
         detector = Detector(config.monitor, config.sampling.max_new_tokens, config.kl.target)
-        guard = Guard(this, detector, config.guard, config.rollback)
+        guard = Guard(this, detector, config.on_collapse, config.rollback)
         collapse: Collapsed | None = None
         try:
             train(this, method, steps=config.steps, cadence=config.cadence, title="ppo", overseer=guard)
@@ -116,8 +116,8 @@ def _check(config: Config) -> None:
             "advantages are whitened or clipped and the value loss is clipped too: the paper found that the two "
             "conflict; set objective.value_clip=none or leave advantages alone"
         )
-    if config.kl.coef == 0 and config.guard == "off":
-        _log.warning("kl.coef=0 with guard=off: nothing holds the policy, and nothing will notice when it collapses")
+    if config.kl.coef == 0 and config.on_collapse == "off" and isinstance(config.reward, Learned):
+        _log.warning("kl.coef=0 with guard=off: nothing holds the policy, and nothing is done when it collapses")
 
 
 def _reference(config: Config, policy: PreTrainedModel, chat: Chat) -> PreTrainedModel:

@@ -21,7 +21,7 @@ from heedlm.models.compute import Compute
 from heedlm.monitor import Thresholds
 from heedlm.monitor.guard import Action, Rollback
 from heedlm.objectives import Ppo
-from heedlm.rewards import RewardSource
+from heedlm.rewards import Learned, RewardSource
 from heedlm.rewards.shaping import Shaping
 from heedlm.rollout import Engine, Native, Sampling
 from heedlm.train.loop import Cadence
@@ -78,7 +78,9 @@ class Config(StageConfig):
     """Settings of reinforcement learning; PPO-max (Zheng et al. 2023) at tiny scale, docs/methods.md §9."""
 
     model: str = Field(description="policy to start from, usually the SFT run; a base model works too")
-    reward: RewardSource = Field(description="a reward run, or a rule: gold, ends_well, near_length, pattern, …")
+    reward: RewardSource = Field(
+        description="a reward run; a rule: gold, ends_well, near_length, pattern; the game walk; your own .py file"
+    )
     prompts: str = Field(description="prompts to answer: a file, or a village run")
     prompts_dev: str | None = Field(None, description="prompts watched during training; by default the run's own")
     reference: str | None = Field(None, description="model that KL is measured to; by default the starting policy")
@@ -113,11 +115,22 @@ class Config(StageConfig):
     watch_by: RewardSource | None = Field(
         None, description="who decides the win rate on them, not the training reward; by default gold, if there is one"
     )
-    guard: Action = Field("rollback", description="at a collapse: go back and on more carefully, stop, or nothing")
+    guard: Literal["auto"] | Action = Field(
+        "auto",
+        description="at a collapse: go back and on more carefully, stop, or nothing; auto: rollback with a reward "
+        "model, off with a rule or a game, whose reward is what is wanted",
+    )
     monitor: Thresholds = Field(Thresholds(), description="when the collapse detector raises an alarm")
     rollback: Rollback = Field(Rollback(), description="how training goes on after a collapse")
     max_bad_rows: float = Field(0.01, ge=0, le=1, description="share of bad rows that is put aside before giving up")
     cadence: Cadence = Field(Cadence(evaluate=20, checkpoint=100), description="evaluation and checkpoints")
+
+    @property
+    def on_collapse(self) -> Action:
+        """What the guard does. Where the reward cannot be fooled, certainty and drift may be what was to be learned."""
+        if self.guard != "auto":
+            return self.guard
+        return "rollback" if isinstance(self.reward, Learned) else "off"
 
     @field_validator("average")
     @classmethod
