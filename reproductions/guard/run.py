@@ -1,7 +1,7 @@
 """The guard on runs that collapse: plain PPO, which falls within a hundred steps, with rollback switched on.
 
 The detector's thresholds are those of `reproductions/monitor` (calibrated on seed 0), the win rate it also goes by is
-decided by gold on 500 unseen prompts every ten steps.
+decided by gold on 500 unseen prompts every ten steps. The final gold is that of the weights the run ends with.
 
     python reproductions/guard/run.py --jobs 2 --out runs
     python reproductions/guard/run.py --collect --out runs
@@ -41,17 +41,16 @@ def outcome(run: Run) -> dict[str, Any]:
     rollbacks = run.info.results["guard"]["rollbacks"]
     first_to = rollbacks[0]["to"] if rollbacks else kept[-1]["step"]
     before = [row for row in kept if row["step"] <= first_to] + (gone[0] if gone else [])
-    final = kept[-1]
-    if run.info.status == "failed":  # the model left is that of the checkpoint the guard would have gone back to
-        final = max(kept, key=lambda row: row["watch/win_rate"])
+    final = run.info.results
     return {
         "rollbacks": [
             {key: item.get(key) for key in ("at", "to", "lr_scale", "kl_coef", "reasons")} for item in rollbacks
         ],
         "best_gold_before": max(row["watch/gold"] for row in before),
-        "final_gold": final["watch/gold"],
-        "final_win_rate": final["watch/win_rate"],
-        "final_step": final["step"],
+        "final_gold": final["final/watch/gold"],
+        "final_win_rate": final["final/watch/win_rate"],
+        "kept_step": final.get("kept_step", kept[-1]["step"]),
+        "last_gold": kept[-1]["watch/gold"],
         "abandoned_gold": [[row["watch/gold"] for row in rows] for rows in gone],
     }
 
@@ -89,7 +88,7 @@ def main() -> None:
 
 def outcome_keys() -> tuple[str, ...]:
     """What result.json says of each run."""
-    return ("rollbacks", "best_gold_before", "final_gold", "final_win_rate", "final_step", "abandoned_gold")
+    return ("rollbacks", "best_gold_before", "final_gold", "final_win_rate", "kept_step", "last_gold", "abandoned_gold")
 
 
 if __name__ == "__main__":

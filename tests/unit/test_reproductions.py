@@ -158,7 +158,8 @@ def test_the_guards_outcome_is_gold_before_the_first_collapse_and_at_the_end(tmp
     class Run:
         path = tmp_path
         rollbacks = ({"at": 30, "to": 10, "lr_scale": 0.5, "kl_coef": 0.05, "reasons": ["KL"]},)
-        info = types.SimpleNamespace(status="complete", results={"guard": {"rollbacks": rollbacks}})
+        final = {"final/watch/gold": 0.62, "final/watch/win_rate": 0.6, "kept_step": 20}
+        info = types.SimpleNamespace(status="complete", results={"guard": {"rollbacks": rollbacks}, **final})
 
         def read_metrics(self):
             return rows((10, 0.5), (20, 0.62), (30, 0.61))
@@ -167,9 +168,8 @@ def test_the_guards_outcome_is_gold_before_the_first_collapse_and_at_the_end(tmp
     gone.parent.mkdir(parents=True)
     gone.write_text("".join(json.dumps(row) + "\n" for row in rows((20, 0.6), (30, 0.2))))
     found = guard.outcome(Run())
-    assert (found["best_gold_before"], found["final_gold"], found["final_step"]) == (0.6, 0.61, 30)
-    Run.info.status = "failed"  # then the checkpoint of the best win rate is what is left
-    assert guard.outcome(Run())["final_gold"] == 0.62
+    assert (found["best_gold_before"], found["last_gold"], found["final_gold"]) == (0.6, 0.61, 0.62)
+    assert found["kept_step"] == 20
 
 
 def test_an_ingredient_shows_something_only_beyond_the_spread_of_seeds():

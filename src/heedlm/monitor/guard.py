@@ -76,12 +76,17 @@ class Guard:
         """Whether this step's win rate is the best so far, so that its checkpoint is wanted."""
         return self.may_go_back and self._best is not None and self._best[1] == step
 
+    @property
+    def best(self) -> int | None:
+        """The step with the best win rate, if its checkpoint is there."""
+        step = None if self._best is None else self._best[1]
+        return step if step in checkpoints.steps(self.run) else None
+
     def target(self) -> int | None:
         """The checkpoint to go back to: the best win rate's, else the last one well before the first warning."""
-        found = checkpoints.steps(self.run)
-        if self._best is not None and self._best[1] in found:
-            return self._best[1]
-        return _before(found, (self.detector.first_warn or 0) - self.rollback.margin)
+        if self.best is not None:
+            return self.best
+        return _before(checkpoints.steps(self.run), (self.detector.first_warn or 0) - self.rollback.margin)
 
     def keeps(self, step: int) -> set[int]:
         """Steps whose checkpoints may be needed, now that `step` is done."""

@@ -147,6 +147,31 @@ def test_the_checkpoint_of_the_best_win_rate_is_kept_and_gone_back_to(material, 
     assert run.info.results["guard"]["rollbacks"][0]["to"] == 2
 
 
+@pytest.mark.parametrize(
+    ("last_rate", "drop_low", "keep", "kept"),
+    [(0.5, 0.05, "best", 2), (0.5, 0.05, "last", None), (0.5, -0.01, "best", None), (0.9, 0.0, "best", None)],
+)
+def test_a_run_that_ends_worse_than_its_best_by_more_than_chance_ends_with_its_best(
+    material, tmp_path, monkeypatch, last_rate, drop_low, keep, kept
+):
+    rates = {1: 0.5, 2: 0.7, 3: 0.6, 4: last_rate}
+
+    def evaluate(self, index):
+        self.watch.last = {"watch/win_rate": rates[index], "watch/drop_low": drop_low if index == 4 else 0.0}
+        return self.watch.last
+
+    monkeypatch.setattr(rl.Reinforcement, "evaluate", evaluate)
+    more = {"cadence__evaluate": 1, "cadence__checkpoint": 0, "steps": 4, "keep": keep, "monitor": {"min_steps": 100}}
+    run = tiny.run(rl, tmp_path, **settings(material, **more))
+    assert run.info.status == "complete"
+    assert run.info.results.get("kept_step") == kept
+    assert run.info.results["final/watch/win_rate"] == (0.7 if kept else last_rate)
+    if kept:
+        state = load_state(checkpoints.at(run, 2))["method"]["actor"]["model"]
+        saved = load_model(run.output("model")).state_dict()
+        assert all(torch.equal(saved[name], tensor) for name, tensor in state.items())
+
+
 @pytest.mark.parametrize("asked", [9, 12, 16])
 def test_a_run_stopped_after_a_rollback_ends_like_one_that_was_not(material, tmp_path, monkeypatch, asked):
     whole, _ = fallen(material, tmp_path / "whole")

@@ -76,11 +76,12 @@ def run(config: Config, resume: Path | None = None) -> Run:
         collapse: Collapsed | None = None
         try:
             train(this, method, steps=config.steps, cadence=config.cadence, title="ppo", overseer=guard)
+            kept = guard.best if config.keep == "best" and watch.last.get("watch/drop_low", 0.0) > 0 else None
         except Collapsed as error:
-            collapse = error
-            target = guard.target()
-            if target is not None:
-                restore_weights(this, method, target)
+            collapse, kept = error, guard.target()
+        if kept is not None:
+            restore_weights(this, method, kept)
+            this.note(kept_step=kept)
         _finish(this, method, model, tokenizer)
         if collapse is not None:
             raise collapse

@@ -121,6 +121,11 @@ class Config(StageConfig):
         "model, off with a rule or a game, whose reward is what is wanted",
     )
     monitor: Thresholds = Field(Thresholds(), description="when the collapse detector raises an alarm")
+    keep: Literal["best", "last"] = Field(
+        "best",
+        description="weights the run ends with; best: those of the highest win rate, if the last ones' is lower by "
+        "more than chance and the guard kept them",
+    )
     rollback: Rollback = Field(Rollback(), description="how training goes on after a collapse")
     max_bad_rows: float = Field(0.01, ge=0, le=1, description="share of bad rows that is put aside before giving up")
     cadence: Cadence = Field(Cadence(evaluate=20, checkpoint=100), description="evaluation and checkpoints")
