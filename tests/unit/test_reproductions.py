@@ -155,10 +155,11 @@ def test_the_guards_outcome_is_gold_before_the_first_collapse_and_at_the_end(tmp
     def rows(*found):
         return [{"step": step, "watch/gold": gold, "watch/win_rate": gold} for step, gold in found]
 
+    final = {"final/watch/gold": 0.62, "final/watch/win_rate": 0.6, "kept_step": 20}
+
     class Run:
         path = tmp_path
         rollbacks = ({"at": 30, "to": 10, "lr_scale": 0.5, "kl_coef": 0.05, "reasons": ["KL"]},)
-        final = {"final/watch/gold": 0.62, "final/watch/win_rate": 0.6, "kept_step": 20}
         info = types.SimpleNamespace(status="complete", results={"guard": {"rollbacks": rollbacks}, **final})
 
         def read_metrics(self):
