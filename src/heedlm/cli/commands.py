@@ -60,6 +60,12 @@ COMMANDS = {
         "train a reward model on comparisons",
         "heed reward tiny model=runs/sft/NAME data=comparisons.jsonl",
     ),
+    "prefer": Command(
+        "heedlm.stages.prefer",
+        "Alignment",
+        "train the policy on comparisons or thumbs without a reward model: DPO, IPO, KTO, ORPO, SimPO",
+        "heed prefer tiny model=runs/sft/NAME data=comparisons.jsonl",
+    ),
     "ppo": Command(
         "heedlm.stages.rl",
         "Alignment",

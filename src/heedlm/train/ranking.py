@@ -15,7 +15,7 @@ from heedlm.models.forward import sequence_scores, tensor_device
 from heedlm.models.packed import Packed, pack_sequences
 from heedlm.objectives.bradley_terry import BradleyTerry, RankedBatch, Strength, ranked_batch
 from heedlm.ops.types import Loss
-from heedlm.records import Comparison, Rows
+from heedlm.records import Comparison, Message, Rows
 from heedlm.train.batching import Order, Row, microbatches
 from heedlm.train.language import language_terms
 from heedlm.train.learner import Learner, Term
@@ -56,21 +56,30 @@ def rankings_of(chat: Chat, comparisons: Rows[Comparison], limit: int) -> tuple[
     made: list[Ranking] = []
 
     def too_long(comparison: Comparison) -> str | None:
-        answers = [chat.response_ids(answer.text) for answer in comparison.answers]
-        longest = max(map(len, answers))
-        if longest >= limit:
-            return f"an answer alone has {longest} tokens, a row holds {limit}: raise length= or shorten it"
         try:
-            prompt = chat.prompt_ids(chat.truncate(comparison.prompt, limit - longest))
+            rows = answer_rows(chat, comparison.prompt, [answer.text for answer in comparison.answers], limit)
         except BadInput as error:
             return str(error)
-        if len(prompt) + longest > limit:
-            return f"{len(prompt) + longest} tokens, more than length={limit}: raise it or shorten the row"
-        rows = [Row(prompt + ids, [False] * len(prompt) + [True] * len(ids)) for ids in answers]
         made.append(Ranking(rows, list(comparison.ranks), comparison.strength))
         return None
 
     return comparisons.filter(too_long), made
+
+
+def answer_rows(chat: Chat, prompt: Sequence[Message], answers: Sequence[str], limit: int) -> list[Row]:
+    """Token rows of answers to one prompt, of which the oldest turns go first where a row is too long.
+
+    Raises:
+        BadInput: An answer has more than `limit` tokens even so.
+    """
+    responses = [chat.response_ids(text) for text in answers]
+    longest = max(map(len, responses))
+    if longest >= limit:
+        raise BadInput(f"an answer alone has {longest} tokens, a row holds {limit}: raise length= or shorten it")
+    asked = chat.prompt_ids(chat.truncate(prompt, limit - longest))
+    if len(asked) + longest > limit:
+        raise BadInput(f"{len(asked) + longest} tokens, more than length={limit}: raise it or shorten the row")
+    return [Row(asked + ids, [False] * len(asked) + [True] * len(ids)) for ids in responses]
 
 
 @torch.no_grad()
