@@ -62,7 +62,7 @@ class Config(StageConfig):
     lora: Lora = Field(Lora(), description="train low-rank adapters beside frozen weights, which are the reference")
     length: PositiveInt = Field(512, description="longest prompt with answer, in tokens")
     max_bad_rows: float = Field(0.01, ge=0, le=1, description="share of bad rows that is put aside before giving up")
-    optim: Optim = Field(Optim(lr=3e-4, warmup=0.1), description="optimiser")
+    optim: Optim = Field(Optim(lr=1e-4, warmup=0.1), description="optimiser")
     cadence: Cadence = Field(Cadence(evaluate=50), description="evaluation and checkpoints")
 
 

@@ -15,7 +15,6 @@ from benchmarks.cases.base import Contestant, Goal, Workload
 from benchmarks.job import Job
 
 LIMIT = {"float32": 100.0, "bfloat16": 200.0}
-MEASURED = [name for name in CASES if name not in ("pair",)]
 
 
 @functools.cache
@@ -24,7 +23,7 @@ def toy(name: str) -> dict[str, Any]:
     return report.gather(CASES[name], runs, LIMIT, how="toy", threads=1)
 
 
-@pytest.mark.parametrize("name", MEASURED)
+@pytest.mark.parametrize("name", CASES)
 def test_heeds_side_runs(name, tmp_path):
     results = toy(name)
     ran = [f for f in results["figures"] if "absent" not in f]
@@ -41,7 +40,7 @@ def test_heeds_side_runs(name, tmp_path):
     assert report.table(tmp_path).count("|") > 10
 
 
-@pytest.mark.parametrize("name", MEASURED)
+@pytest.mark.parametrize("name", CASES)
 def test_results_say_how_they_came_about(name):
     results = toy(name)
     needed = "case what unit command date commit changed machine versions seeds sizes settings contestants"
