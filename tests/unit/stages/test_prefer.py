@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from tests.unit import devices
 from tests.unit.train import tiny
 
 from heedlm.cli import main
@@ -160,6 +161,27 @@ def test_compute_is_as_in_other_stages(material, tmp_path, compute):
     plain, other = (tiny.run(prefer, tmp_path, **settings(material, **more)) for more in ({}, compute))
     tight = 1e-5 if "compute__recompute" in compute else 0.05
     assert other.read_metrics()[-1]["loss/train"] == pytest.approx(plain.read_metrics()[-1]["loss/train"], rel=tight)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"objective__name": "kto", "lora__rank": 2}, {"objective__name": "simpo"}, {"precompute": False}],
+    ids=["dpo", "kto with adapters", "simpo", "reference in every step"],
+)
+def test_on_a_gpu_nothing_is_mixed_with_the_cpu(material, tmp_path, monkeypatch, more):
+    given = settings(material, test=material / "mixed.jsonl", **more)
+    here = tiny.run(prefer, tmp_path / "cpu", device="cpu", **given)
+    with devices.pretended(monkeypatch):
+        there = tiny.run(prefer, tmp_path / "there", device="cuda", **given)
+    for one, two in zip(here.read_metrics(), there.read_metrics(), strict=True):
+        for name in ("loss/train", "grad_norm", "reward/margin"):
+            assert one[name] == pytest.approx(two[name], rel=1e-3, abs=1e-5)
+
+
+def test_a_device_that_is_not_there_is_found_before_anything_is_read(tmp_path):
+    with pytest.raises(BadInput, match=r"^device=cuda:99: "):
+        tiny.run(prefer, tmp_path, model="missing", data="missing", device="cuda:99")
+    assert not any(tmp_path.iterdir())
 
 
 # ---------------------------------------------------------------- what is refused
