@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any
 
 from benchmarks import data
@@ -17,6 +16,7 @@ from heedlm.models.scalar import new_critic, new_reward
 from heedlm.records import Message, Prompt
 from heedlm.rewards.learned import LearnedReward
 from heedlm.stages import rl
+from heedlm.stages.rl.watching import Watch
 from heedlm.train.optim import Optim
 
 
@@ -41,13 +41,13 @@ def rl_step(job: Job) -> Outcome:
     config = rl.Config(
         model="m", prompts="p", reward={"name": "learned", "path": "r"}, seed=job.seed, steps=1 + known["passes"],
         rollouts=known["rollouts"], minibatch=known["rollouts"], passes=1, optim=optim,
-        critic=rl.Critic(pretrain=0, optim=optim), engine=_engine(job),
-        sampling=rl.Sampling(max_new_tokens=known["max_new_tokens"]), budget=budget(job, rl),
+        critic={"pretrain": 0, "optim": optim}, engine=_engine(job),
+        sampling={"max_new_tokens": known["max_new_tokens"]}, budget=budget(job, rl),
     )  # fmt: skip
-    method = rl.Reinforcement(
-        config, Unrecorded(), policy, reference, critic, LearnedReward(scorer, config.budget), chat,
-        SimpleNamespace(rows=_repeated(asked[:each], known["answers"])), [], [],
-    )  # fmt: skip
+    reward = LearnedReward(scorer, config.budget)
+    watch = Watch([], reward, None, chat, config.sampling, job.seed)
+    prompts = _repeated(asked[:each], known["answers"])
+    method = rl.Reinforcement(config, Unrecorded(), policy, reference, critic, reward, chat, prompts, watch, [])
     lengths = _remembering(method.engine)
     critic_seconds = _timing_critic(method)
     seconds = 0.0

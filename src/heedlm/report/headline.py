@@ -147,7 +147,8 @@ def _tiles(results: Mapping[str, Any], series: Mapping[str, Series], source: Sou
 def _model_tiles(results: Mapping[str, Any], stage: str) -> Iterator[Tile]:
     loss, perplexity = as_number(results.get("held_out_loss")), as_number(results.get("perplexity"))
     if loss is not None:
-        yield Tile("Held-out loss", number(loss), "nats a prompt" if stage == "reward" else "nats a token")
+        per = {"reward": "nats a prompt", "prefer": "a pair or answer"}.get(stage, "nats a token")
+        yield Tile("Held-out loss", number(loss), per)
     if perplexity is not None:
         theirs = as_number(results.get("perplexity_against"))
         yield Tile("Perplexity", number(perplexity), f"against {number(theirs)}" if theirs is not None else "")
