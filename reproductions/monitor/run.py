@@ -73,7 +73,7 @@ def verdicts(rows: Sequence[Row], limits: Thresholds) -> dict[str, list[int | No
     s5 = SIGNALS["S5"]
     rules: dict[str, tuple[Sequence[Row], Thresholds]] = {
         "detector, S1 to S4": (_without(rows, s5), limits),
-        "detector with S5": (rows, limits),
+        "detector with S5": (_from_the_start(rows), limits),
     }
     alone = limits.model_copy(update={"together": 1})
     for name in SIGNALS:
@@ -81,10 +81,10 @@ def verdicts(rows: Sequence[Row], limits: Thresholds) -> dict[str, list[int | No
         kept = (*SIGNALS[name], *(SIGNALS["S1"] if name == "S5" else ()))
         others = [key for keys in SIGNALS.values() for key in keys if key not in kept]
         far = alone.model_copy(update={"reward_jump": 1e9}) if name == "S5" else alone
-        rules[f"{name} alone"] = (_without(rows, others), far)
+        rules[f"{name} alone"] = (_without(_from_the_start(rows), others), far)
     found = {}
     for name, (given, thresholds) in rules.items():
-        detector = Detector(thresholds, CAP)
+        detector = Detector(thresholds, CAP, start_win_rate=0.5)
         warned = fell = None
         for row in given:
             verdict = detector.observe(int(row["step"]), row)
@@ -106,6 +106,16 @@ def loss_alarm(rows: Sequence[Row], name: str, first: int = 30, window: int = 10
         if abs(mean - centre) > sigmas * spread / window**0.5:
             return int(rows[last - 1]["step"])
     return None
+
+
+def _from_the_start(rows: Sequence[Row]) -> list[Row]:
+    """The fall of the win rate is one from the start's ½ too; runs made before that was so do not have it."""
+    found = []
+    for row in rows:
+        if "watch/drop_low" in row:
+            row = {**row, "watch/drop_low": max(row["watch/drop_low"], 0.5 - row["watch/win_rate_high"])}
+        found.append(row)
+    return found
 
 
 def _without(rows: Sequence[Row], keys: Sequence[str]) -> list[Row]:

@@ -38,10 +38,19 @@ class Detector:
         thresholds: When signals are on.
         cap: Longest answer allowed, in tokens; None if unknown.
         kl_target: Nats an answer that an adaptive KL controller steers to, if there is one.
+        start_win_rate: Win rate before the first step, if it is known: ½ where it is one over the starting policy.
+            A policy that only ever gets worse has no better evaluation to fall from.
     """
 
-    def __init__(self, thresholds: Thresholds, cap: int | None, kl_target: float | None = None) -> None:
+    def __init__(
+        self,
+        thresholds: Thresholds,
+        cap: int | None,
+        kl_target: float | None = None,
+        start_win_rate: float | None = None,
+    ) -> None:
         self.thresholds, self.cap, self.kl_target = thresholds, cap, kl_target
+        self.start_win_rate = start_win_rate
         self.limits, self._factor = thresholds, 1.0
         self._history = History(max(KEPT * (thresholds.trend + thresholds.window), thresholds.baseline))
         self._bests: list[Quality] = []  # each higher than the last, so that `restart` finds the best until its step
@@ -70,6 +79,8 @@ class Detector:
         if last is not None and step <= last:
             raise ValueError(f"step {step} comes after step {last}: call restart before going back")
         win_rate = history.add(step, row)
+        if history.count == 1 and self.start_win_rate is not None:
+            self._bests = [Quality(0, self.start_win_rate, history.mean(REWARD, 1, least=1))]
         if history.count == FEWEST:
             self._adapt()
         if history.count == self.limits.baseline:

@@ -46,7 +46,8 @@ class Guard:
         self.run, self.detector, self.action, self.rollback = run, detector, action, rollback
         self.rollbacks: list[dict[str, Any]] = []
         self.may_go_back = action != "off"
-        self._best: tuple[float, int] | None = None  # win rate and step
+        start = detector.start_win_rate
+        self._best = None if start is None else (start, 0)  # win rate and step
         self._said: tuple[Any, ...] = ()
 
     def observe(self, step: int, values: Mapping[str, float]) -> int | None:

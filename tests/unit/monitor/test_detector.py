@@ -277,3 +277,17 @@ def test_a_gap_in_a_log_does_not_silence_the_rest(traces):
 def test_thresholds_that_contradict_each_other_are_refused(given, said):
     with pytest.raises(ValueError, match=said):
         Thresholds(**given)
+
+
+def test_a_known_start_is_the_first_best():
+    """Reward rises and the win rate is below ½ from its first measure on: without the start there is no fall."""
+    rows = [
+        {"reward/mean": 0.1 * step, "reward/std": 1.0, "watch/win_rate": 0.35, "watch/drop_low": 0.05}
+        for step in range(1, 61)
+    ]
+    limits = Thresholds(every=1, window=5, baseline=5, trend=30, min_steps=10)
+    for start, collapsed in ((None, False), (0.5, True), (0.4, False)):
+        detector = Detector(limits, None, start_win_rate=start)
+        for step, row in enumerate(rows, start=1):
+            detector.observe(step, row)
+        assert (detector.state == "collapsed") is collapsed, start

@@ -147,6 +147,16 @@ def test_the_checkpoint_of_the_best_win_rate_is_kept_and_gone_back_to(material, 
     assert run.info.results["guard"]["rollbacks"][0]["to"] == 2
 
 
+def test_a_policy_worse_than_its_start_from_the_first_goes_back_to_the_start(material, tmp_path, monkeypatch):
+    falling = {"watch/win_rate": 0.3, "watch/drop_low": 0.1}
+    monkeypatch.setattr(rl.Reinforcement, "evaluate", lambda self, index: falling)
+    limits = EASILY | {"kl": 100.0, "kl_warn": 99.0, "reward_gain": 0.0, "confirm": 50}
+    with pytest.raises(Collapsed, match=r"win rate 30%, 20 points below the 50% of step 0.*weights of step 0 are kept"):
+        tiny.run(rl, tmp_path, **settings(material, guard="stop", monitor=limits, cadence__evaluate=1, steps=40))
+    run = only_run(tmp_path)
+    assert weights_hash(load_model(run.output("model"))) == weights_hash(load_model(material / "model"))
+
+
 @pytest.mark.parametrize(
     ("last_rate", "drop_low", "keep", "kept"),
     [(0.5, 0.05, "best", 2), (0.5, 0.05, "last", None), (0.5, -0.01, "best", None), (0.9, 0.0, "best", None)],

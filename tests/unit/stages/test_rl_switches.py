@@ -218,6 +218,22 @@ def test_the_fall_from_the_best_win_rate_is_measured_prompt_by_prompt(monkeypatc
     assert len(rows) == 4
 
 
+def test_a_policy_that_only_gets_worse_falls_from_its_start(monkeypatch):
+    prompts = [Prompt(id=str(i), messages=(Message(role="user", content="?"),), meta=Meta()) for i in range(9)]
+    watch = Watch(prompts, None, object(), None, Sampling(max_new_tokens=4), 0)
+    answers = iter([[-1.0] * 8 + [1.0], [0.0] * 9])
+
+    def answer(self, engine, seed):
+        scores = next(answers)
+        return {"text": ["x"] * 9, "reward": scores, "length": [1] * 9, "judged": scores}
+
+    monkeypatch.setattr(Watch, "_answer", answer)
+    first, _ = watch.look(None, lambda: None)
+    assert first["watch/win_rate"] == pytest.approx(1 / 9)
+    assert first["watch/drop"] == pytest.approx(0.5 - 1 / 9)
+    assert first["watch/drop_low"] > 0
+
+
 def test_the_training_reward_alone_gives_no_win_rate_to_the_guard(material, tmp_path):
     plain = tiny.run(rl, tmp_path / "plain", **settings(material, cadence__evaluate=1))
     assert "watch/win_rate" not in last(plain)

@@ -71,7 +71,9 @@ def run(config: Config, resume: Path | None = None) -> Run:
         shown = (prompts.rows if watched is None else watched.rows)[: config.watch]
         watch = Watch(shown, reward, judge, chat, config.sampling, config.seed)
         method = Reinforcement(config, this, policy, reference, critic, reward, chat, prompts.rows, watch, mix)
-        detector = Detector(config.monitor, config.sampling.max_new_tokens, config.kl.target)
+        # Over the policy it starts from, a policy wins half at the start.
+        start = 0.5 if config.reference is None else None
+        detector = Detector(config.monitor, config.sampling.max_new_tokens, config.kl.target, start)
         guard = Guard(this, detector, config.on_collapse, config.rollback)
         collapse: Collapsed | None = None
         try:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from heedlm.evals.winrate import Z95, outcomes_from_scores, win_rate
+from heedlm.evals.winrate import TIE, Z95, outcomes_from_scores, win_rate
 from heedlm.models.chat import Chat
 from heedlm.records import Prompt
 from heedlm.rewards import Episodes, GoldReward
@@ -36,7 +36,8 @@ class Watch:
         self.gold = all(prompt.meta.task is not None for prompt in self.prompts)
         self.judge = judge if judge is not None else GoldReward() if self.gold else None
         self.before: Found = {}
-        self.best: list[float] = []  # outcomes of the evaluation with the highest win rate so far
+        # Outcomes of the evaluation with the highest win rate so far; against itself the start ties everywhere.
+        self.best = [TIE] * len(self.prompts)
         self.last: dict[str, float] = {}
 
     def look(self, engine: Any, start: Callable[[], Any] | None) -> tuple[dict[str, float], list[dict[str, Any]]]:
@@ -73,7 +74,7 @@ class Watch:
     def _win_rate(self, outcomes: list[float]) -> dict[str, float]:
         """The rate with its interval, and the lower end of that of its fall since the best, prompt by prompt."""
         found = win_rate(outcomes)
-        if not self.best or found.rate > _mean(self.best):
+        if found.rate > _mean(self.best):
             self.best = outcomes
         falls = [best - now for best, now in zip(self.best, outcomes, strict=True)]
         drop = _mean(falls)
