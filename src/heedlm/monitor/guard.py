@@ -46,8 +46,7 @@ class Guard:
         self.run, self.detector, self.action, self.rollback = run, detector, action, rollback
         self.rollbacks: list[dict[str, Any]] = []
         self.may_go_back = action != "off"
-        start = detector.start_win_rate
-        self._best = None if start is None else (start, 0)  # win rate and step
+        self._best: tuple[float, int] | None = None  # win rate and step
         self._said: tuple[Any, ...] = ()
 
     def observe(self, step: int, values: Mapping[str, float]) -> int | None:
@@ -56,7 +55,9 @@ class Guard:
         Raises:
             Collapsed: The run is to stop.
         """
-        rate = values.get(WIN_RATE)
+        rate, start = values.get(WIN_RATE), self.detector.start_win_rate
+        if rate is not None and self._best is None and start is not None:
+            self._best = (start, 0)
         if rate is not None and (self._best is None or rate > self._best[0]):
             self._best = (rate, step)
         verdict = self.detector.observe(step, values)
@@ -94,8 +95,8 @@ class Guard:
         if not self.may_go_back:
             return set()
         found, kept = checkpoints.steps(self.run), set[int]()
-        if self._best is not None:
-            kept.add(self._best[1])
+        # Before the first win rate the start may yet turn out to be the best.
+        kept.add(0 if self._best is None else self._best[1])
         warned = self.detector.first_warn
         base = _before(found, (step if warned is None else warned) - self.rollback.margin)
         if base is not None:

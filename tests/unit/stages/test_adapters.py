@@ -17,6 +17,7 @@ from heedlm.rollout import Native, Sampling
 from heedlm.rollout.transformers import TransformersEngine
 from heedlm.runs import Run, checkpoints
 from heedlm.stages import evaluate, reward, rl, score, sft
+from heedlm.stages.rl.learning import Pending
 from heedlm.train.experience import AdaptedEngine, rollout_logps, rollout_scores
 from heedlm.train.ranking import ranking_scores, rankings_of
 from heedlm.train.state import load_state
@@ -198,9 +199,9 @@ def test_recomputation_runs_every_layer_twice_with_adapters_and_without(material
             method = watched["method"]
             trunk = method.policy.base_model if rank == 0 else method.reference.base_model
             trunk.layers[0].mlp.register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
-            experience, _ = method._collect(method.prompts[:4], seed=5)
+            experience, _ = method._collect(method.prompts[:4], 5, "buffer")
             calls.clear()
-            method._learn(experience, 0)
+            method._learn(Pending(experience, {}), 0)
             counts.append(len(calls))
         assert counts[1] == 2 * counts[0]
 
@@ -289,11 +290,13 @@ def test_a_wrong_target_is_one_line(material, tmp_path, capsys):
 def test_a_resumed_run_equals_an_uninterrupted_one(material, tmp_path, monkeypatch, kind):
     stage, settings = jobs(material)[kind]
     whole = tiny.run(stage, tmp_path / "whole", cadence__checkpoint=1, **settings)
+    # PPO asks after each buffer of critic pretraining, after the rollouts and between minibatches too.
+    at = 1 + 2 * (1 + 3 + 1) if kind == "ppo" else 2
     polls = []
 
     def stop_requested():
         polls.append(1)
-        return len(polls) == 2
+        return len(polls) == at
 
     with monkeypatch.context() as patch:
         patch.setattr(runs, "stop_requested", stop_requested)
@@ -313,7 +316,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(material, tmp_path, monkeypat
     for item in whole.info.outputs:
         for file in sorted((whole.path / item.path).glob("*.safetensors")):
             assert file.read_bytes() == (path / item.path / file.name).read_bytes(), item.role
-    times = ("seconds", "time/")
+    times = ("seconds", "time/", "memory/")
     one, two = (
         [{k: v for k, v in row.items() if not k.startswith(times)} for row in run.read_metrics()]
         for run in (whole, resumed)

@@ -123,7 +123,7 @@ def test_an_unknown_setting_names_its_neighbour(heed, tmp_path, command):
 
 def test_a_setting_that_is_missing_is_described(heed, tmp_path):
     refused(heed("sft", model=None), "model", "model to fine-tune")
-    refused(heed("ppo", reward=None), "reward", "a reward run, or a rule")
+    refused(heed("ppo", reward=None), "reward", "a reward run; a rule")
     no_run_began(tmp_path)
 
 

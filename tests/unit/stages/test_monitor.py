@@ -10,7 +10,7 @@ from heedlm import config
 from heedlm.cli.running import as_json
 from heedlm.errors import BadInput
 from heedlm.monitor import Thresholds
-from heedlm.stages import monitor
+from heedlm.stages import monitor, rl
 
 
 def row(step: int, **changes: float) -> dict[str, float]:
@@ -117,9 +117,11 @@ def test_values_that_are_not_finite_are_told(log):
 def test_presets(log):
     assert config.load(monitor.Config, ["x", "7b"], stage="monitor").thresholds == Thresholds()
     tiny = config.load(monitor.Config, ["x", "tiny"], stage="monitor").thresholds
-    assert (tiny.window, tiny.trend, tiny.min_steps, tiny.kl) == (10, 30, 30, 0.3)
+    assert (tiny.window, tiny.trend, tiny.min_steps, tiny.kl) == (5, 30, 10, 0.37)
+    trained = config.load(rl.Config, ["tiny", "model=m", "reward=gold", "prompts=p"], stage="ppo")
+    assert trained.monitor == tiny
     assert (
-        log.look(CALM[:60] + [row(step, kl=0.5, entropy=0.5) for step in range(61, 90)], "tiny")["collapsed_at"] == 80
+        log.look(CALM[:60] + [row(step, kl=0.5, entropy=0.5) for step in range(61, 90)], "tiny")["collapsed_at"] == 66
     )
 
 
