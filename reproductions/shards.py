@@ -7,6 +7,7 @@ chain a seed; another world gives its own words.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -49,6 +50,19 @@ class Shard:
     def key(self) -> str:
         """Name and seed, as in `plain-0`."""
         return f"{self.name}-{self.seed}"
+
+
+def asked(description: str, shards: Sequence[Shard], out: str = "runs") -> argparse.Namespace:
+    """What the command line of an experiment says; `wanted` are the shards to run, none with --collect."""
+    parser = argparse.ArgumentParser(description=description.split("\n")[0])
+    parser.add_argument("--shards", help="names with seeds, separated by commas; all by default")
+    parser.add_argument("--jobs", type=int, default=2, help="runs side by side, one thread each")
+    parser.add_argument("--out", type=Path, default=Path(out), help="folder of all runs")
+    parser.add_argument("--collect", action="store_true", help="run nothing, gather what is there")
+    args = parser.parse_args()
+    names = args.shards.split(",") if args.shards else [shard.key for shard in shards]
+    args.wanted = [] if args.collect else [shard for shard in shards if shard.key in names]
+    return args
 
 
 def chain(seed: int, out: Path) -> dict[str, Path]:

@@ -9,7 +9,6 @@ figures 5 to 9, 12 and 13; the rows are those of docs/ppo.md.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from statistics import fmean
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from shards import Shard, gather, lost_tenth, run_shards
+from shards import Shard, asked, gather, lost_tenth, run_shards
 
 HERE = Path(__file__).parent
 SEEDS, STEPS = (0, 1), 300
@@ -113,15 +112,9 @@ def picture(table: Mapping[str, Mapping[str, Any]], path: Path) -> None:
 
 def main() -> None:
     """Run what is asked for, then write what is known."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--shards", help="names with seeds, separated by commas; all by default")
-    parser.add_argument("--jobs", type=int, default=2, help="runs side by side, one thread each")
-    parser.add_argument("--out", type=Path, default=Path("runs"))
-    parser.add_argument("--collect", action="store_true", help="run nothing")
-    args = parser.parse_args()
     every = shards()
-    if not args.collect:
-        run_shards([s for s in every if not args.shards or s.key in args.shards.split(",")], args.out, args.jobs)
+    args = asked(__doc__, every)
+    run_shards(args.wanted, args.out, args.jobs)
     rows = gather(HERE, every, args.out)
     names = dict.fromkeys(shard.name.removeprefix("ablation-") for shard in every)
     grouped = {name: [row for row in rows if row["shard"].rsplit("-", 1)[0] == f"ablation-{name}"] for name in names}

@@ -11,7 +11,6 @@ beside single signals and a rule on the loss curves.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +19,7 @@ from statistics import fmean, median, stdev
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from shards import Shard, found, gather, lost_tenth, run_shards
+from shards import Shard, asked, found, gather, lost_tenth, run_shards
 
 from heedlm.evals.winrate import wilson
 from heedlm.monitor import Detector, Thresholds, calibrate
@@ -186,15 +185,9 @@ def picture(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 def main() -> None:
     """Run what is asked for, then judge all that is known."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--shards", help="names with seeds, separated by commas; all by default")
-    parser.add_argument("--jobs", type=int, default=2, help="runs side by side, one thread each")
-    parser.add_argument("--out", type=Path, default=Path("runs"))
-    parser.add_argument("--collect", action="store_true", help="run nothing")
-    args = parser.parse_args()
     every = shards()
-    if not args.collect:
-        run_shards([s for s in every if not args.shards or s.key in args.shards.split(",")], args.out, args.jobs)
+    args = asked(__doc__, every)
+    run_shards(args.wanted, args.out, args.jobs)
     limits = calibration(args.out)
 
     def more(run: Run) -> dict[str, Any]:

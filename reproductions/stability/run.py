@@ -10,14 +10,13 @@ A collapse is a fall of the gold score on unseen prompts, not what the detector 
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from shards import Shard, gather, lost_tenth, run_shards
+from shards import Shard, asked, gather, lost_tenth, run_shards
 
 from heedlm.evals.winrate import Z95
 
@@ -125,16 +124,9 @@ def picture(rows: list[dict[str, Any]], path: Path) -> None:
 
 def main() -> None:
     """Run what is asked for, then write result.json and the picture from all that is known."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--shards", help="names with seeds, separated by commas; all by default")
-    parser.add_argument("--jobs", type=int, default=2, help="runs side by side, one thread each")
-    parser.add_argument("--out", type=Path, default=Path("runs"))
-    parser.add_argument("--collect", action="store_true", help="run nothing")
-    args = parser.parse_args()
     every = shards()
-    wanted = [shard for shard in every if not args.shards or shard.key in args.shards.split(",")]
-    if not args.collect:
-        run_shards(wanted, args.out, args.jobs)
+    args = asked(__doc__, every)
+    run_shards(args.wanted, args.out, args.jobs)
     rows = gather(HERE, every, args.out)
     table = {row["shard"]: figures(row) for row in rows}
     result = {
