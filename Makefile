@@ -65,12 +65,12 @@ $(BIN)/python:
 
 $(VENV)/.setup-done: $(INPUTS) | $(BIN)/python
 	@echo 'setting up $(VENV) (once)' >&2
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e .
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[serve]'
 	@touch $@
 
 $(VENV)/.setup-test-done: $(INPUTS) | $(BIN)/python
 	@echo 'setting up $(VENV) for the tests (once)' >&2
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[serve,postgresql,test]'
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! command -v chromium >/dev/null; then \
 	  { apt-get update -qq && apt-get install -y -qq chromium; } >/dev/null 2>&1 || true; \
 	fi

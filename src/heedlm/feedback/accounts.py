@@ -1,0 +1,361 @@
+"""People: names, passwords, sessions, invitations, and patience with wrong passwords.
+
+Passwords are kept as argon2id; of session and invitation tokens only their SHA-256 is kept, so that who reads the
+database cannot use them. Source of the rules: OWASP ASVS 5.0, chapters 6 and 7; docs/security.md has the test of each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import threading
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerifyMismatchError
+from sqlalchemy.engine import Connection
+
+from heedlm.errors import BadInput
+from heedlm.feedback.database import Database, new_key
+from heedlm.feedback.errors import Refused, Throttled
+from heedlm.feedback.passwords import why_weak
+from heedlm.feedback.tables import attempts, events, invitations, members, sessions, users
+
+Role = Literal["owner", "manager", "annotator", "chat"]
+ROLES: tuple[Role, ...] = ("owner", "manager", "annotator", "chat")
+LANGUAGES = ("en", "zh")
+IDLE, LONGEST = 12 * 3600.0, 14 * 86400.0  # seconds until a session ends by itself: unused, and at all
+INVITED = 7 * 86400.0  # seconds that an invitation holds
+PATIENCE, FORGET = 5, 900.0  # wrong passwords before waiting begins, and seconds after which they are forgotten
+
+_hasher = PasswordHasher()
+_hashing = threading.Semaphore(2)  # each takes 64 MiB: many logins at once must not take all memory
+_NOBODY = _hasher.hash(secrets.token_hex(16))  # checked when the name is unknown, so that this takes as long
+
+
+@dataclass(frozen=True)
+class User:
+    """A person who may log in."""
+
+    id: str
+    name: str
+    role: Role
+    language: str = "en"
+    group: str | None = None
+    avoids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Session:
+    """A person who is logged in; `csrf` is what their forms must carry."""
+
+    user: User
+    csrf: str
+
+
+class Accounts:
+    """The people of a feedback database."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    # ------------------------------------------------------------ making and changing
+
+    def create(self, name: str, password: str, role: Role, *, language: str = "en", group: str | None = None) -> User:
+        """A new person.
+
+        Raises:
+            BadInput: The name cannot be used or is taken, the password is weak, or there is no such role.
+        """
+        with self.database.write() as connection:
+            return self._create(connection, name, password, role, language, group)
+
+    def _create(
+        self, connection: Connection, name: str, password: str, role: Role, language: str, group: str | None
+    ) -> User:
+        name = clean_name(name)
+        if role not in ROLES:
+            raise BadInput(f"role={role!r}: must be one of {', '.join(ROLES)}")
+        if connection.execute(sa.select(users.c.id).where(users.c.name_key == _key_of(name))).first():
+            raise BadInput(f"name {name!r}: is taken")
+        row = {
+            "id": new_key(),
+            "name": name,
+            "name_key": _key_of(name),
+            "password": _hashed(password, name),
+            "role": role,
+            "language": language if language in LANGUAGES else "en",
+            "group": group,
+            "avoids": [],
+            "created": self.database.now(),
+        }
+        connection.execute(sa.insert(users).values(row))
+        self.note(connection, row["id"], "user created", row["id"], {"role": role})
+        return User(row["id"], name, role, row["language"], group)
+
+    def set_password(self, user: str, old: str | None, new: str) -> None:
+        """A new password, which ends every session of that person. `old` None: the command line's word is enough.
+
+        Raises:
+            Refused: The old password is wrong.
+            BadInput: The new one is weak.
+        """
+        with self.database.write() as connection:
+            found = connection.execute(sa.select(users).where(users.c.id == user)).first()
+            if found is None or (old is not None and not _matches(found.password, old)):
+                raise Refused("the old password is wrong")
+            connection.execute(sa.update(users).where(users.c.id == user).values(password=_hashed(new, found.name)))
+            connection.execute(sa.delete(sessions).where(sessions.c.user == user))
+            self.note(connection, user, "password changed", user)
+
+    def change(self, user: str, values: Mapping[str, Any]) -> None:
+        """Set a person's own preferences: language, demographics, topics they avoid."""
+        allowed = {name: values[name] for name in ("language", "demographics", "avoids", "group") if name in values}
+        if allowed.get("language", "en") not in LANGUAGES:
+            raise BadInput(f"language: must be one of {', '.join(LANGUAGES)}")
+        with self.database.write() as connection:
+            connection.execute(sa.update(users).where(users.c.id == user).values(allowed))
+
+    def set_role(self, by: User, user: str, role: Role) -> None:
+        """Give a person another role; the last owner stays one.
+
+        Raises:
+            Refused: Only owners may, or there is no such person.
+            BadInput: Nobody would be owner any more.
+        """
+        if by.role != "owner":
+            raise Refused("only an owner gives roles")
+        if role not in ROLES:
+            raise BadInput(f"role={role!r}: must be one of {', '.join(ROLES)}")
+        with self.database.write() as connection:
+            self._not_the_last_owner(connection, user, role)
+            if not connection.execute(sa.update(users).where(users.c.id == user).values(role=role)).rowcount:
+                raise Refused("there is no such person")
+            connection.execute(sa.delete(sessions).where(sessions.c.user == user))
+            self.note(connection, by.id, "role given", user, {"role": role})
+
+    def disable(self, by: User, user: str, *, again: bool = False) -> None:
+        """Shut a person out, at once; with `again` let them back in."""
+        if by.role != "owner":
+            raise Refused("only an owner does that")
+        with self.database.write() as connection:
+            self._not_the_last_owner(connection, user, None)
+            at = None if again else self.database.now()
+            if not connection.execute(sa.update(users).where(users.c.id == user).values(disabled=at)).rowcount:
+                raise Refused("there is no such person")
+            connection.execute(sa.delete(sessions).where(sessions.c.user == user))
+            self.note(connection, by.id, "user enabled" if again else "user disabled", user)
+
+    def _not_the_last_owner(self, connection: Connection, user: str, role: str | None) -> None:
+        owners = sa.select(users.c.id).where(users.c.role == "owner", users.c.disabled.is_(None))
+        if role != "owner" and [row.id for row in connection.execute(owners)] == [user]:
+            raise BadInput("this is the last owner: make somebody else owner first")
+
+    # ------------------------------------------------------------ logging in
+
+    def login(self, name: str, password: str, address: str) -> tuple[str, Session]:
+        """Check a password and open a session; returns the token for the cookie.
+
+        After `PATIENCE` failures for a name, or four times as many from an address, each further try has to wait
+        twice as long as the one before.
+
+        Raises:
+            Throttled: Too many wrong passwords; the password was not looked at.
+            Refused: Name or password is wrong; which of the two is not told.
+        """
+        keys = {_digest(f"name {_key_of(name)}"): PATIENCE, _digest(f"address {address}"): 4 * PATIENCE}
+        with self.database.write() as connection:
+            self._patience(connection, keys)
+            # Counted before it is looked at: tries at the same time cannot slip by one count.
+            self._failed(connection, keys)
+            found = connection.execute(sa.select(users).where(users.c.name_key == _key_of(name))).first()
+        with _hashing:
+            right = _matches(found.password if found is not None else _NOBODY, password)
+        if found is None or not right or found.disabled is not None:
+            with self.database.write() as connection:
+                self.note(connection, found.id if found is not None else None, "login failed", address)
+            raise Refused("name or password is wrong")
+        with self.database.write() as connection:
+            connection.execute(sa.delete(attempts).where(attempts.c.key.in_(keys)))
+            if _hasher.check_needs_rehash(found.password):
+                again = {"password": _hasher.hash(password)}
+                connection.execute(sa.update(users).where(users.c.id == found.id).values(again))
+            self.note(connection, found.id, "login", address)
+            return self._open(connection, found)
+
+    def _patience(self, connection: Connection, keys: Mapping[str, int]) -> None:
+        now, wait = self.database.now(), 0.0
+        for row in connection.execute(sa.select(attempts).where(attempts.c.key.in_(keys))):
+            over = row.failures - keys[row.key]
+            if over >= 0 and now - row.last < FORGET:
+                wait = max(wait, row.last + min(FORGET, 2.0 ** (over + 1)) - now)
+        if wait > 0:
+            raise Throttled(wait)
+
+    def _failed(self, connection: Connection, keys: Mapping[str, int]) -> None:
+        now = self.database.now()
+        connection.execute(sa.delete(attempts).where(attempts.c.last < now - FORGET))
+        for key in keys:
+            changed = connection.execute(
+                sa.update(attempts).where(attempts.c.key == key).values(failures=attempts.c.failures + 1, last=now)
+            )
+            if not changed.rowcount:
+                connection.execute(sa.insert(attempts).values(key=key, failures=1, last=now))
+
+    def _open(self, connection: Connection, row: Any) -> tuple[str, Session]:
+        token, csrf, now = secrets.token_urlsafe(32), secrets.token_urlsafe(32), self.database.now()
+        connection.execute(sa.delete(sessions).where(sessions.c.seen < now - IDLE))
+        values = {"token": _digest(token), "user": row.id, "csrf": csrf, "created": now, "seen": now}
+        connection.execute(sa.insert(sessions).values(values))
+        return token, Session(_user(row), csrf)
+
+    def session(self, token: str) -> Session | None:
+        """Who holds this token; None if nobody does any more."""
+        now, digest = self.database.now(), _digest(token)
+        query = sa.select(users, sessions.c.csrf, sessions.c.created.label("opened"), sessions.c.seen).join(
+            sessions, sessions.c.user == users.c.id
+        )
+        with self.database.read() as connection:
+            row = connection.execute(query.where(sessions.c.token == digest, users.c.disabled.is_(None))).first()
+        if row is None or now - row.seen > IDLE or now - row.opened > LONGEST:
+            return None
+        if now - row.seen > 60:  # not at every request: each would be a write
+            with self.database.write() as connection:
+                connection.execute(sa.update(sessions).where(sessions.c.token == digest).values(seen=now))
+        return Session(_user(row), row.csrf)
+
+    def logout(self, token: str) -> None:
+        """End a session."""
+        with self.database.write() as connection:
+            connection.execute(sa.delete(sessions).where(sessions.c.token == _digest(token)))
+
+    def logout_everywhere(self, user: str) -> None:
+        """End every session of a person."""
+        with self.database.write() as connection:
+            connection.execute(sa.delete(sessions).where(sessions.c.user == user))
+            self.note(connection, user, "logout everywhere", user)
+
+    # ------------------------------------------------------------ inviting
+
+    def invite(self, by: User | None, role: Role, project: str | None = None, group: str | None = None) -> str:
+        """A token that lets one person make an account, within `INVITED` seconds. `by` None: the command line.
+
+        Raises:
+            Refused: Managers invite annotators and chat users into their projects; owners anybody.
+            BadInput: There is no such role.
+        """
+        if role not in ROLES:
+            raise BadInput(f"role={role!r}: must be one of {', '.join(ROLES)}")
+        if by is not None and by.role != "owner" and not (by.role == "manager" and role in ("annotator", "chat")):
+            raise Refused(f"a {by.role} does not invite a {role}")
+        token, now = secrets.token_urlsafe(32), self.database.now()
+        with self.database.write() as connection:
+            connection.execute(
+                sa.insert(invitations).values(
+                    token=_digest(token),
+                    role=role,
+                    project=project,
+                    group=group,
+                    by=by.id if by else None,
+                    created=now,
+                    expires=now + INVITED,
+                )
+            )
+            self.note(connection, by.id if by else None, "invited", project, {"role": role})
+        return token
+
+    def invitation(self, token: str) -> Role | None:
+        """The role that a token promises; None if it promises nothing any more."""
+        with self.database.read() as connection:
+            row = connection.execute(sa.select(invitations).where(invitations.c.token == _digest(token))).first()
+        if row is None or row.used is not None or row.expires < self.database.now():
+            return None
+        role: Role = row.role
+        return role
+
+    def accept(self, token: str, name: str, password: str, language: str = "en") -> User:
+        """Make the account that an invitation promises.
+
+        Raises:
+            Refused: The invitation is used up, too old or none.
+            BadInput: Name or password cannot be used; the invitation still holds.
+        """
+        with self.database.write() as connection:
+            now = self.database.now()
+            row = connection.execute(sa.select(invitations).where(invitations.c.token == _digest(token))).first()
+            if row is None or row.used is not None or row.expires < now:
+                raise Refused("this invitation does not hold any more: ask for a new one")
+            user = self._create(connection, name, password, row.role, language, row.group)
+            used = sa.update(invitations).where(invitations.c.token == row.token)
+            connection.execute(used.values(used=now, used_by=user.id))
+            if row.project is not None:
+                role = "manager" if row.role in ("owner", "manager") else "annotator"
+                values = {"project": row.project, "user": user.id, "role": role, "joined": now}
+                connection.execute(sa.insert(members).values(values))
+            return user
+
+    # ------------------------------------------------------------ looking
+
+    def find(self, name: str) -> User | None:
+        """The person of that name."""
+        with self.database.read() as connection:
+            row = connection.execute(sa.select(users).where(users.c.name_key == _key_of(name))).first()
+        return _user(row) if row is not None else None
+
+    def everybody(self) -> Sequence[Mapping[str, Any]]:
+        """All people, in order of name; without passwords and private facts."""
+        shown = [users.c[name] for name in ("id", "name", "role", "language", "group", "created", "disabled")]
+        with self.database.read() as connection:
+            return [dict(row) for row in connection.execute(sa.select(*shown).order_by(users.c.name_key)).mappings()]
+
+    def note(
+        self, connection: Connection, user: str | None, what: str, about: str | None = None, detail: Any = None
+    ) -> None:
+        """Write into the log of what happened; never a password, token or label."""
+        row = {"at": self.database.now(), "user": user, "what": what, "about": about, "detail": detail}
+        connection.execute(sa.insert(events).values(row))
+
+
+def clean_name(name: str) -> str:
+    """A name as it is kept.
+
+    Raises:
+        BadInput: It is empty, too long, or holds characters that cannot be seen.
+    """
+    name = unicodedata.normalize("NFKC", name).strip()
+    if not 1 <= len(name) <= 64:
+        raise BadInput("name: must have 1 to 64 characters")
+    if any(unicodedata.category(character) in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"} for character in name):
+        raise BadInput("name: must not hold characters that cannot be seen")
+    return name
+
+
+def _key_of(name: str) -> str:
+    return unicodedata.normalize("NFKC", name).strip().casefold()[:64]
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _hashed(password: str, name: str) -> str:
+    reason = why_weak(password, name)
+    if reason:
+        raise BadInput(f"password: {reason}")
+    with _hashing:
+        return _hasher.hash(password)
+
+
+def _matches(stored: str, password: str) -> bool:
+    try:
+        return _hasher.verify(stored, password)
+    except (VerifyMismatchError, InvalidHashError):
+        return False
+
+
+def _user(row: Any) -> User:
+    return User(row.id, row.name, row.role, row.language, row.group, tuple(row.avoids or ()))
