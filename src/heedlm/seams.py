@@ -55,6 +55,18 @@ class RankingObjective(Named, Protocol):
         ...
 
 
+class StepObjective(Named, Protocol):
+    """A loss over the scores of an answer's steps: process reward models."""
+
+    def targets(self, labels: Sequence[int], chances: Sequence[float] | None = None) -> list[float]:
+        """What the first so many steps are to learn, from their labels (1, 0, −1) and chances of success."""
+        ...
+
+    def __call__(self, scores: Tensor, targets: Tensor, mask: Tensor) -> Loss:
+        """Loss of scores (B, T) after each step under targets (B, T), where the mask is True; counts steps."""
+        ...
+
+
 class PairObjective(Named, Protocol):
     """A loss over a preferred and a rejected answer, straight on the policy: DPO and its kin."""
 

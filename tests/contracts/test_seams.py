@@ -37,6 +37,7 @@ class Seam:
 OBJECTIVES = (
     seams.TokenObjective,
     seams.RankingObjective,
+    seams.StepObjective,
     seams.PairObjective,
     seams.SingleObjective,
     seams.RolloutObjective,

@@ -102,6 +102,13 @@ def ranking_cases(objective):
     yield Case(lambda x, others, r: objective(x, ranked_batch(r)), 0.05 * random(9), (), ranks, push)
 
 
+def step_cases(objective):
+    mask = response_mask()
+    right = (torch.arange(B * T).reshape(B, T) % 3 > 0).double()
+    push = (2 * right - 1) * mask  # right steps up, wrong ones down
+    yield Case(lambda x, others, m: objective(x, *others, m), 0.05 * random(B, T), (right,), mask, push)
+
+
 def pair_cases(objective):
     """Each row holds both answers of a pair: the first half of its counted tokens is the preferred one's."""
     mask = response_mask()
@@ -134,6 +141,7 @@ def single_cases(objective):
 KINDS = {
     objectives.TokenObjective: token_cases,
     objectives.RankingObjective: ranking_cases,
+    objectives.StepObjective: step_cases,
     objectives.PairObjective: pair_cases,
     objectives.SingleObjective: single_cases,
     objectives.RolloutObjective: rollout_cases,

@@ -16,16 +16,18 @@ from heedlm.objectives.ipo import Ipo
 from heedlm.objectives.kto import Kto
 from heedlm.objectives.orpo import Orpo
 from heedlm.objectives.ppo import Ppo
+from heedlm.objectives.process import Process
 from heedlm.objectives.sft import Sft
 from heedlm.objectives.simpo import Simpo
 
 TokenObjective = Sft
 RankingObjective = BradleyTerry
+StepObjective = Process
 PairObjective = Annotated[Dpo | Ipo | Orpo | Simpo, Field(discriminator="name")]
 SingleObjective = Kto
 PreferenceObjective = Annotated[Dpo | Ipo | Kto | Orpo | Simpo, Field(discriminator="name")]
 RolloutObjective = Ppo
-Objective = Annotated[Sft | BradleyTerry | Dpo | Ipo | Kto | Orpo | Simpo | Ppo, Field(discriminator="name")]
+Objective = Annotated[Sft | BradleyTerry | Process | Dpo | Ipo | Kto | Orpo | Simpo | Ppo, Field(discriminator="name")]
 
 __all__ = [
     "BradleyTerry",
@@ -37,12 +39,14 @@ __all__ = [
     "PairObjective",
     "Ppo",
     "PreferenceObjective",
+    "Process",
     "RankedBatch",
     "RankingObjective",
     "RolloutObjective",
     "Sft",
     "Simpo",
     "SingleObjective",
+    "StepObjective",
     "TokenObjective",
     "ranked_batch",
 ]

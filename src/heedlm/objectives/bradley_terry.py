@@ -56,6 +56,7 @@ def ranked_batch(
     rank_lists: Sequence[Sequence[int]],
     device: torch.device | str = "cpu",
     margins: Sequence[float] | None = None,
+    targets: Sequence[float] | None = None,
 ) -> RankedBatch:
     """All pairs of every prompt, each weighing 1/C(K, 2), so that each prompt weighs 1 whatever its K.
 
@@ -65,6 +66,7 @@ def ranked_batch(
         rank_lists: The ranks of each prompt's K answers (1 = best, equal = tie).
         device: Where the batch will be used.
         margins: Demanded difference for all decided pairs of each prompt; None for none.
+        targets: Probability that each of a prompt's decided pairs is the right way round; None for 1.
 
     Raises:
         ValueError: A prompt has fewer than two answers.
@@ -74,7 +76,7 @@ def ranked_batch(
     tied: list[tuple[int, int]] = []
     weight: list[float] = []
     tie_weight: list[float] = []
-    margin: list[float] = []
+    prompt_of: list[int] = []
     start = 0
     for number, ranks in enumerate(rank_lists):
         size = len(ranks)
@@ -91,13 +93,13 @@ def ranked_batch(
                 better.append(start + first)
                 worse.append(start + second)
                 weight.append(each)
-                margin.append(0.0 if margins is None else margins[number])
+                prompt_of.append(number)
         start += size
 
     def ids(numbers: list[int]) -> Tensor:
         return torch.tensor(numbers, dtype=torch.long, device=device)
 
-    def floats(numbers: list[float]) -> Tensor:
+    def floats(numbers: Sequence[float]) -> Tensor:
         # float64, because thirds summed in float32 would not make a whole prompt.
         return torch.tensor(numbers, dtype=torch.float64, device=device)
 
@@ -108,7 +110,8 @@ def ranked_batch(
         tie_b=ids([b for _, b in tied]),
         weight=floats(weight),
         tie_weight=floats(tie_weight),
-        margin=None if margins is None else floats(margin),
+        margin=None if margins is None else floats([margins[number] for number in prompt_of]),
+        target=None if targets is None else floats([targets[number] for number in prompt_of]),
     )
 
 

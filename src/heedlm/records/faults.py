@@ -17,6 +17,7 @@ from heedlm.records.types import (
     Prompt,
     Rating,
     Row,
+    Steps,
     Thumb,
 )
 
@@ -64,6 +65,8 @@ def fault(row: Row) -> str | None:
         return _turns(row.prompt) or _answers(row.answers) or _ranks(row)
     if isinstance(row, Answers):
         return _turns(row.prompt)
+    if isinstance(row, Steps):
+        return _turns(row.prompt) or (None if "".join(row.steps).strip() else "empty answer")
     if isinstance(row, Rating | Thumb):
         return _turns(row.prompt) or _answers([row.answer])
     return None

@@ -12,8 +12,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from heedlm.records.faults import RowFault
-from heedlm.records.parsed import JUDGED, Parsed, Turn, dialogue, id_of, meta_of, turn, turns_of
-from heedlm.records.types import Answers, Comparison, Demonstration, Document, Prompt, Rating, Row, Thumb
+from heedlm.records.parsed import (
+    JUDGED,
+    OF_COMPARISONS,
+    OF_STEPS,
+    Parsed,
+    Turn,
+    dialogue,
+    id_of,
+    meta_of,
+    turn,
+    turns_of,
+)
+from heedlm.records.types import Answers, Comparison, Demonstration, Document, Prompt, Rating, Row, Steps, Thumb
 
 Fields = Mapping[str, Any]
 
@@ -55,6 +66,8 @@ def native_kind(row: Fields) -> type[Row] | None:
     # These names are no other format's, so a field too many is a mistake to tell, not another format.
     if "answers" in keys and isinstance(row.get("prompt"), list):
         return Comparison if "ranks" in keys else Answers
+    if "steps" in keys and isinstance(row.get("prompt"), list):
+        return Steps
     if isinstance(row.get("answer"), dict):
         return Rating if "score" in keys else Thumb
     return None
@@ -68,14 +81,16 @@ def _native(row: Fields) -> list[Parsed]:
 def parsed_of(row: Row) -> Parsed:
     """Return what one of Heed's own rows says; ids made from the content are left behind."""
     fields = row.model_dump(exclude_defaults=True)
-    more = {key: fields[key] for key in (*JUDGED, "strength", "criterion", "order_shown") if key in fields}
-    more |= {key: fields[key] for key in ("reason", "flags") if key in fields}
+    more = {key: fields[key] for key in (*JUDGED, *OF_COMPARISONS, *OF_STEPS, "reason", "flags") if key in fields}
     if "id" in row.model_fields_set:
         more["id"] = row.id
     if isinstance(row, Document):
         parsed = Parsed(text=row.text)
     elif isinstance(row, Prompt | Demonstration):
         parsed = dialogue(list(fields["messages"]))
+    elif isinstance(row, Steps):
+        parsed = Parsed(turns=list(fields["prompt"]), answers=[{"text": "".join(row.steps)}])
+        parsed.up = False if -1 in row.labels else None  # so that a wrong answer is shown to nobody
     else:
         answers = fields["answers"] if "answers" in fields else [fields["answer"]]
         parsed = Parsed(turns=list(fields["prompt"]), answers=list(answers))

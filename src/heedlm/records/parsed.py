@@ -21,6 +21,7 @@ from heedlm.records.types import (
     Prompt,
     Rating,
     Row,
+    Steps,
     Thumb,
 )
 
@@ -40,6 +41,8 @@ ROLES = {
 }
 # Fields that a judgement carries besides the answers, kept from one judged type to another.
 JUDGED = ("annotator", "group", "guideline_version", "consent", "schema_version")
+OF_COMPARISONS = ("strength", "criterion", "order_shown", "certainty", "margin")
+OF_STEPS = ("steps", "labels", "chances")
 
 
 @dataclass
@@ -139,6 +142,10 @@ def _fields(parsed: Parsed, kind: type[Row]) -> dict[str, Any]:
     given["prompt"] = parsed.turns
     if kind is Comparison:
         return given | _comparison(parsed)
+    if kind is Steps:
+        if "steps" not in parsed.more:
+            raise RowFault("there are no steps with labels")
+        return given | _only(parsed, *OF_STEPS)
     if len(parsed.answers) != 1:
         raise RowFault(f"there are {len(parsed.answers)} answers, expected one")
     given["answer"] = parsed.answers[0]
@@ -160,7 +167,7 @@ def _comparison(parsed: Parsed) -> dict[str, Any]:
         raise RowFault(f"{len(parsed.answers)} answers, a comparison has at most 9")
     if parsed.ranks is None:
         raise RowFault("there is no ranking of the answers")
-    more = _only(parsed, "strength", "criterion", "order_shown")
+    more = _only(parsed, *OF_COMPARISONS)
     return {"answers": parsed.answers, "ranks": parsed.ranks} | more
 
 

@@ -19,6 +19,7 @@ from heedlm.records.types import (
     Prompt,
     Rating,
     Row,
+    Steps,
     Thumb,
     content_id,
 )
@@ -73,7 +74,7 @@ def turns(row: Row) -> tuple[Message, ...]:
         return row.messages[:-1]
     if isinstance(row, Prompt):
         return row.messages
-    if isinstance(row, Answers | Comparison | Rating | Thumb):
+    if isinstance(row, Answers | Comparison | Rating | Steps | Thumb):
         return row.prompt
     return ()
 
@@ -86,6 +87,8 @@ def answers(row: Row) -> tuple[Answer, ...]:
         return (Answer(text=row.messages[-1].content),)
     if isinstance(row, Answers | Comparison):
         return row.answers
+    if isinstance(row, Steps):
+        return (Answer(text="".join(row.steps)),)
     return (row.answer,) if isinstance(row, Rating | Thumb) else ()
 
 

@@ -179,7 +179,9 @@ class _Judged(_Asked):
 class Comparison(_Judged):
     """Two to nine answers to one prompt, ranked: 1 is best, equal ranks are a tie.
 
-    `order_shown[k]` is the index of the answer that the annotator saw in place k.
+    `order_shown[k]` is the index of the answer that the annotator saw in place k. `certainty` is the probability
+    that a pair is ranked the right way round, where that is known to be uncertain; `margin` is how much higher
+    (reward units) a reward model should score the better answer of a pair.
     """
 
     answers: tuple[Answer, ...] = Field(min_length=2, max_length=9)
@@ -187,6 +189,8 @@ class Comparison(_Judged):
     strength: Strength | None = None
     criterion: Criterion = "overall"
     order_shown: tuple[int, ...] | None = None
+    certainty: float | None = Field(default=None, ge=0, le=1)
+    margin: float | None = Field(default=None, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _ranks(self) -> Self:
@@ -212,6 +216,31 @@ class Comparison(_Judged):
         """Return the prompt, the answers' texts, their ranks, the criterion and who judged."""
         texts = [answer.text for answer in self.answers]
         return [_plain(self.prompt), texts, list(self.ranks), self.criterion, self.annotator]
+
+
+class Steps(_Judged):
+    """One answer in steps, each right (1), neutral (0) or wrong (−1); the steps' texts joined are the answer.
+
+    `chances[k]`, where known, is the share of attempts to go on from step k that ended well.
+    """
+
+    steps: tuple[str, ...] = Field(min_length=1)
+    labels: tuple[Literal[-1, 0, 1], ...]
+    chances: tuple[float, ...] | None = None
+
+    @model_validator(mode="after")
+    def _labels(self) -> Self:
+        if len(self.labels) != len(self.steps):
+            raise ValueError(f"{len(self.steps)} steps but {len(self.labels)} labels")
+        if self.chances is not None and len(self.chances) != len(self.steps):
+            raise ValueError(f"{len(self.steps)} steps but {len(self.chances)} chances")
+        if not all(0 <= chance <= 1 for chance in self.chances or ()):
+            raise ValueError("chances must lie between 0 and 1")
+        return self
+
+    def content(self) -> list[object]:
+        """Return the prompt, the steps, their labels and who judged."""
+        return [_plain(self.prompt), list(self.steps), list(self.labels), self.annotator]
 
 
 class Rating(_Judged):

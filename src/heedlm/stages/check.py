@@ -20,10 +20,11 @@ KINDS: dict[str, type[records.Row]] = {
     "answers": records.Answers,
     "comparisons": records.Comparison,
     "ratings": records.Rating,
+    "steps": records.Steps,
     "thumbs": records.Thumb,
 }
 DUPLICATE = "says the same as an earlier row"
-Kind = Literal["documents", "prompts", "demonstrations", "answers", "comparisons", "ratings", "thumbs"]
+Kind = Literal["documents", "prompts", "demonstrations", "answers", "comparisons", "ratings", "steps", "thumbs"]
 
 
 class Problem(NamedTuple):

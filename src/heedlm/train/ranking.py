@@ -27,11 +27,15 @@ class Ranking:
     """The answers to one prompt as token rows (prompt included), and their ranks: 1 is best, equal is a tie.
 
     `strength` says how far apart they are, where the annotator said so; the objective may ask for a margin by it.
+    `margin` (reward units) is asked for as it is. `certainty` is the probability that a pair is ranked the right way
+    round.
     """
 
     rows: list[Row]
     ranks: list[int]
     strength: Strength | None = None
+    margin: float | None = None
+    certainty: float | None = None
 
     @property
     def tokens(self) -> int:
@@ -60,7 +64,8 @@ def rankings_of(chat: Chat, comparisons: Rows[Comparison], limit: int) -> tuple[
             rows = answer_rows(chat, comparison.prompt, [answer.text for answer in comparison.answers], limit)
         except BadInput as error:
             return str(error)
-        made.append(Ranking(rows, list(comparison.ranks), comparison.strength))
+        known = (comparison.strength, comparison.margin, comparison.certainty)
+        made.append(Ranking(rows, list(comparison.ranks), *known))
         return None
 
     return comparisons.filter(too_long), made
@@ -197,9 +202,14 @@ class RankingTraining:
         return [term(places) for places in microbatches([ranking.work for ranking in chosen], self.budget)]
 
     def _ranked(self, rankings: Sequence[Ranking], device: torch.device | str = "cpu") -> RankedBatch:
-        margins = [self.objective.margin_for(ranking.strength) for ranking in rankings]
-        ranks = [ranking.ranks for ranking in rankings]
-        return ranked_batch(ranks, margins=margins if any(margins) else None, device=device)
+        margins = [self.objective.margin_for(each.strength) + (each.margin or 0.0) for each in rankings]
+        targets = [1.0 if each.certainty is None else each.certainty for each in rankings]
+        return ranked_batch(
+            [each.ranks for each in rankings],
+            device,
+            margins if any(margins) else None,
+            targets if any(target != 1.0 for target in targets) else None,
+        )
 
     def _imitation_terms(self, chosen: Sequence[Ranking], label: str) -> list[Term]:
         if self.imitation == 0 or self.language_model is None:

@@ -12,6 +12,7 @@ from heedlm.records import (
     Meta,
     Prompt,
     Rating,
+    Steps,
     Thumb,
 )
 
@@ -71,6 +72,8 @@ def comparisons(draw, smallest=2, largest=9):
         strength=draw(st.sampled_from([None, "significantly", "better", "slightly", "negligibly"])),
         criterion=draw(st.sampled_from(["overall", "helpful", "honest", "harmless"])),
         order_shown=draw(st.none() | st.permutations(range(count)).map(tuple)),
+        certainty=draw(st.none() | st.floats(0, 1)),
+        margin=draw(st.none() | st.floats(-3, 3)),
         **fields,
     )
 
@@ -94,6 +97,20 @@ RATINGS = st.builds(
     **WHO,
 )
 THUMBS = st.builds(Thumb, prompt=conversations("user"), answer=ANSWER, up=st.booleans(), reason=NAME, **ORIGIN, **WHO)
+
+
+@st.composite
+def steps(draw):
+    """Answers in steps, with labels and perhaps chances."""
+    texts = draw(st.lists(TEXT, min_size=1, max_size=4))
+    count = len(texts)
+    labels = draw(st.lists(st.sampled_from([-1, 0, 1]), min_size=count, max_size=count))
+    chances = draw(st.none() | st.lists(st.floats(0, 1), min_size=count, max_size=count).map(tuple))
+    fields = {name: draw(value) for name, value in (ORIGIN | WHO).items()}
+    asked = draw(conversations("user"))
+    return Steps(prompt=asked, steps=tuple(texts), labels=tuple(labels), chances=chances, **fields)
+
+
 EVERY_KIND = {
     Document: DOCUMENTS,
     Prompt: PROMPTS,
@@ -101,5 +118,6 @@ EVERY_KIND = {
     Answers: ANSWERS,
     Comparison: comparisons(),
     Rating: RATINGS,
+    Steps: steps(),
     Thumb: THUMBS,
 }
