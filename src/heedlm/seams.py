@@ -11,7 +11,7 @@ Shapes: B batch, T time, N examples. Log-probabilities and KL are in nats.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import torch
@@ -150,6 +150,23 @@ class Scorer(Protocol):
 
     def score(self, episodes: Episodes) -> Reward:
         """A total for each answer (B,), named parts, and rewards of single tokens if the source has any."""
+        ...
+
+
+@runtime_checkable
+class AdaptiveScorer(Scorer, Protocol):
+    """A scorer that changes in training with what it has scored; its state belongs to the run's."""
+
+    def observe(self, reward: Reward) -> None:
+        """Take in the scores of a buffer that the policy is about to learn from. Only this changes the state."""
+        ...
+
+    def state_dict(self) -> dict[str, float]:
+        """What a resumed run goes on from."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Go on from a state."""
         ...
 
 

@@ -16,7 +16,7 @@ from heedlm.config.base import member_configs
 from heedlm.judges import both_orders
 from heedlm.models import Chat, create, new_reward, save_model, train_tokenizer
 from heedlm.ops.types import Rollouts
-from heedlm.records import Prompt
+from heedlm.records import Message, Prompt
 from heedlm.rewards import Episodes, game
 from heedlm.rollout import Sampling
 from heedlm.village import Village
@@ -30,6 +30,7 @@ class Home:
     model: PreTrainedModel
     policy: Path
     reward: Path
+    safety: Path
     function: Path
     prompts: list[Prompt]
 
@@ -46,9 +47,11 @@ def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     save_model(model, tokenizer, folder / "policy", "a random policy")
     save_model(new_reward(model), tokenizer, folder / "reward", "a random reward model")
+    save_model(new_reward(model, seed=1), tokenizer, folder / "safety", "another")
     function = folder / "mine.py"
     function.write_text("def score(p, r, m):\n    return [len(t) for t in m['tokens'][:-1]] + [len(r) / (1 + len(p))]")
-    return Home(tokenizer, model, folder / "policy", folder / "reward", function, list(Village().prompts(6, "dev")))
+    models = (folder / name for name in ("policy", "reward", "safety"))
+    return Home(tokenizer, model, *models, function, list(Village().prompts(6, "dev")))
 
 
 def names(union: Any) -> list[str]:
@@ -70,16 +73,29 @@ REWARDS = {
     "pattern": lambda home: {"regex": "Ann|小"},
     "function": lambda home: {"path": str(home.function)},
     "walk": lambda home: {"cost": 0.5},
+    "ensemble": lambda home: {"paths": (str(home.reward), str(home.safety)), "combine": "penalised"},
+    "two_model": lambda home: {"helpful": str(home.reward), "safety": str(home.safety), "threshold": 0.5},
+    "process": lambda home: {"path": str(home.reward), "dense": 0.5},
+    "sums": lambda home: {},
+    "verse": lambda home: {"lines": 1, "characters": 4},
+    "layout": lambda home: {"characters": 40},
 }
-# A game is played from prompts of its own.
-PLAYED = {"walk": [" right" * 9, "left left", "", "右右右右右", "左 左 左", "home"]}
+# A game is played from prompts of its own, and sums are asked for.
+PLAYED = {
+    "walk": [" right" * 9, "left left", "", "右右右右右", "左 左 左", "home"],
+    "sums": ["2 + 3 = 5", "5", "", "所以是 5。", "2 + 3 = 6", "six"],
+}
+ASKED = {
+    "walk": lambda: list(game.prompts("test"))[:6],
+    "sums": lambda: [Prompt(messages=(Message(role="user", content=f"What is 2 + {k}?"),)) for k in range(3, 9)],
+}
 TEXTS = ["Ann is in the mill.", "", "I don't know.", "小猫在家。", "no " * 40, "Ann has 3 apples, and 4 pears"]
 
 
 def episodes(home, name, order=None):
     """Answers to the village's prompts (a game's own, for a game), as a policy would have made them."""
     chat, texts = home.chat, PLAYED.get(name, TEXTS)
-    prompts = list(game.prompts("test"))[:6] if name in PLAYED else home.prompts
+    prompts = ASKED[name]() if name in PLAYED else home.prompts
     rows = [(chat.prompt_ids(p.messages), chat.response_ids(t)) for p, t in zip(prompts, texts, strict=True)]
     width = max(len(p) + len(a) for p, a in rows)
     tokens = torch.tensor([[*p, *a] + [0] * (width - len(p) - len(a)) for p, a in rows])

@@ -24,13 +24,15 @@ from heedlm.train.learner import Learner, Term
 from heedlm.train.loop import Best
 from heedlm.train.ranking import answer_rows
 
-# A step ends with a line or a sentence; what belongs to neither is the last step.
-_STEP = re.compile(r".+?(?:[.!?](?=\s|$)|[。！？]|\n|$)[\s]*", re.DOTALL)
+# A step is a sentence or a line. Blanks belong to what follows them, as they do in most tokens.
+_STEP = re.compile(r"\s*\S.*?(?:[.!?](?=\s|$)|[。！？]|(?=\n)|$)", re.MULTILINE)
 
 
 def split_steps(text: str) -> list[str]:
-    """A text as its lines and sentences, which joined are the text; one empty step for an empty text."""
-    return _STEP.findall(text) or [text]
+    """A text as its sentences and lines, which joined are the text; one step where there is nothing in it."""
+    found = _STEP.findall(text)
+    rest = text[len("".join(found)) :]
+    return [*found[:-1], found[-1] + rest] if found else [text]
 
 
 def step_ends(chat: Chat, ids: Sequence[int], steps: Sequence[str]) -> list[int]:
