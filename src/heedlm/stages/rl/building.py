@@ -20,8 +20,7 @@ from heedlm.models.scalar import new_critic, new_reward
 from heedlm.monitor.detector import Detector
 from heedlm.monitor.guard import Guard
 from heedlm.records import Demonstration, Document, Prompt, Rows, read
-from heedlm.rewards import Learned
-from heedlm.rewards.learned import LearnedReward
+from heedlm.rewards import files_of, is_learned
 from heedlm.rollout.answering import fitting
 from heedlm.runs import Input, Run
 from heedlm.stages.rl.config import Config
@@ -119,7 +118,7 @@ def _check(config: Config) -> None:
             "advantages are whitened or clipped and the value loss is clipped too: the paper found that the two "
             "conflict; set objective.value_clip=none or leave advantages alone"
         )
-    if config.kl.coef == 0 and config.on_collapse == "off" and isinstance(config.reward, Learned):
+    if config.kl.coef == 0 and config.on_collapse == "off" and is_learned(config.reward):
         _log.warning("kl.coef=0 with guard=off: nothing holds the policy, and nothing is done when it collapses")
 
 
@@ -136,8 +135,9 @@ def _reference(config: Config, policy: PreTrainedModel, chat: Chat) -> PreTraine
 
 def _reward(config: Config, base: PreTrainedModel, chat: Chat) -> Any:
     """The source of reward; with adapters a reward model may be one on the policy's base."""
-    if config.lora.rank and isinstance(config.reward, Learned):
-        return config.reward.open(chat, tensor_device(base), base)
+    if config.lora.rank and is_learned(config.reward):
+        source: Any = config.reward
+        return source.open(chat, tensor_device(base), base)
     return config.reward.open(chat, tensor_device(base))
 
 
@@ -146,7 +146,7 @@ def _critic(config: Config, policy: PreTrainedModel | Adapted, reward: Any) -> P
 
     One on the policy's base can start only as a reward model that is on it too.
     """
-    model = reward.model if config.critic.init == "reward" and isinstance(reward, LearnedReward) else None
+    model = getattr(reward, "model", None) if config.critic.init == "reward" else None
     if isinstance(policy, Adapted):
         return critic_on(policy, config.lora, model, seed=config.seed)
     return new_reward(policy, seed=config.seed) if model is None else new_critic(whole(model)).requires_grad_(True)
@@ -181,9 +181,8 @@ def _mix(config: Config, chat: Chat, policy: PreTrainedModel) -> list[list[Row]]
 
 def _inputs(config: Config) -> list[Input]:
     inputs = [Input("model", config.model), Input("prompts", config.prompts)]
-    for role, source in {"reward_model": config.reward, "judge": config.watch_by}.items():
-        path = getattr(source, "path", None)
-        if path is not None:
-            inputs.append(Input(role if isinstance(source, Learned) or role == "judge" else "reward_code", path))
+    inputs += [Input(role, path) for role, path in files_of(config.reward).items()]
+    judges = list(files_of(config.watch_by).values())
+    inputs += [Input("judge" if len(judges) == 1 else f"judge_{n}", path) for n, path in enumerate(judges, 1)]
     extra = {"reference": config.reference, "prompts_dev": config.prompts_dev, "mix": config.mix.data}
     return inputs + [Input(role, path) for role, path in extra.items() if path is not None]

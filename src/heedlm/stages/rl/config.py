@@ -21,7 +21,7 @@ from heedlm.models.compute import Compute
 from heedlm.monitor import Thresholds
 from heedlm.monitor.guard import Action, Rollback
 from heedlm.objectives import Ppo
-from heedlm.rewards import Learned, RewardSource
+from heedlm.rewards import RewardSource, is_learned
 from heedlm.rewards.shaping import Shaping
 from heedlm.rollout import Engine, Native, Sampling
 from heedlm.train.loop import Cadence
@@ -135,7 +135,7 @@ class Config(StageConfig):
         """What the guard does. Where the reward cannot be fooled, certainty and drift may be what was to be learned."""
         if self.guard != "auto":
             return self.guard
-        return "rollback" if isinstance(self.reward, Learned) else "off"
+        return "rollback" if is_learned(self.reward) else "off"
 
     @field_validator("average")
     @classmethod

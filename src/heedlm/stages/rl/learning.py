@@ -25,6 +25,7 @@ from heedlm.rewards import Episodes
 from heedlm.rewards.shaping import Shaper, token_rewards
 from heedlm.rollout.answering import answer
 from heedlm.runs import Run
+from heedlm.seams import AdaptiveScorer
 from heedlm.stages.rl.config import Config
 from heedlm.stages.rl.watching import Watch
 from heedlm.train.batching import Order, Row
@@ -163,6 +164,7 @@ class Reinforcement:
             "actor": self.actor.state_dict(),
             "critic": self.critic.state_dict(),
             "shaper": self.shaper.state_dict(),
+            "reward": self.reward.state_dict() if isinstance(self.reward, AdaptiveScorer) else None,
             "beta": self.beta,
             "controller": self.controller.state_dict() if self.controller else None,
             "watch": self.watch.state_dict(),
@@ -178,6 +180,8 @@ class Reinforcement:
         self.actor.load_state_dict(state["actor"])
         self.critic.load_state_dict(state["critic"])
         self.shaper.load_state_dict(state["shaper"])
+        if isinstance(self.reward, AdaptiveScorer):
+            self.reward.load_state_dict(state["reward"])
         self.beta = float(state["beta"])
         if self.controller is not None:
             self.controller.load_state_dict(state["controller"])
@@ -204,6 +208,8 @@ class Reinforcement:
             texts, rollouts = answer(self.engine, self.chat, prompts, config.sampling, seed)
             reward = self.reward.score(Episodes(prompts, texts, rollouts))
             shaped = self.shaper(reward.total, rollouts.ended)
+            if self.critic_ready and isinstance(self.reward, AdaptiveScorer):
+                self.reward.observe(reward)
         except NotFinite as error:
             raise NotFinite(f"{label}: {error}") from error
         temperature = config.sampling.temperature
