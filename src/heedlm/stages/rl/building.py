@@ -19,10 +19,12 @@ from heedlm.models.load import check_same_vocabulary, load_with_tokenizer, param
 from heedlm.models.scalar import new_critic, new_reward
 from heedlm.monitor.detector import Detector
 from heedlm.monitor.guard import Guard
+from heedlm.objectives import OnlineDpo, Ppo
 from heedlm.records import Demonstration, Document, Prompt, Rows, read
 from heedlm.rewards import files_of, is_learned
 from heedlm.rollout.answering import fitting
 from heedlm.runs import Input, Run
+from heedlm.stages.rl import groups
 from heedlm.stages.rl.config import Config
 from heedlm.stages.rl.learning import Reinforcement
 from heedlm.stages.rl.watching import Watch
@@ -53,9 +55,9 @@ def run(config: Config, resume: Path | None = None) -> Run:
     policy = config.lora.on(model, seed=config.seed) if config.lora.rank else model
     reference = _reference(config, model, chat)
     reward = _reward(config, model, chat)
-    critic = _critic(config, policy, reward)
+    critic = _critic(config, policy, reward) if isinstance(config.objective, Ppo) else None
     # Not the reward model: what is maximised stays exact.
-    config.compute.apply(model, reference, whole(critic))
+    config.compute.apply(model, reference, *([] if critic is None else [whole(critic)]))
     prompts = fitting(prompts, chat, model, config.sampling.max_new_tokens)
     watched = _watched(config)
     if watched is not None:
@@ -92,28 +94,33 @@ def run(config: Config, resume: Path | None = None) -> Run:
 def _finish(this: Run, method: Reinforcement, model: PreTrainedModel, tokenizer: Any) -> None:
     """Facts and outputs of a run."""
     policy: Any = method.policy
-    critic: Any = method.critic.model
+    critic: Any = method.critic.model if method.critic is not None else None
     this.note(parameters=parameters(model), **{f"final/{k}": v for k, v in method.watch.last.items()})
     if isinstance(policy, Adapted):
-        this.note(trained_parameters=parameters(policy), trained_parameters_critic=parameters(critic))
+        this.note(trained_parameters=parameters(policy))
+        if critic is not None:
+            this.note(trained_parameters_critic=parameters(critic))
         others = {"reference": method.reference, "critic": critic, "reward": getattr(method.reward, "model", None)}
         this.note(on_the_policys_base=[n for n, other in others.items() if other and policy.shares_base(other)])
     method.settle()
-    save_outputs(this, policy, tokenizer, "A policy trained by PPO against a reward.")
-    save_outputs(this, critic, tokenizer, "The critic of a PPO run.", ("critic", "critic_adapter"))
+    by = method.config.objective.name
+    save_outputs(this, policy, tokenizer, f"A policy trained against a reward (objective {by}).")
+    if critic is not None:
+        save_outputs(this, critic, tokenizer, "The critic of a PPO run.", ("critic", "critic_adapter"))
 
 
 def _check(config: Config) -> None:
     """Refuse what cannot be trained on, and warn of what does not go together (docs/methods.md §4.2)."""
+    groups.check(config)
     if config.lora.dropout > 0:
-        raise BadInput("lora.dropout: PPO compares log-probs of one policy before and during an update; leave it at 0")
+        raise BadInput("lora.dropout: a step compares log-probs of one policy before and during an update; leave it at 0")
     if config.sampling.temperature == 0 or config.sampling.top_p < 1 or config.sampling.top_k > 0:
         raise BadInput(
-            "sampling: PPO needs log-probs of the whole distribution it samples from; use a temperature above 0 "
+            "sampling: training needs log-probs of the whole distribution it samples from; use a temperature above 0 "
             "and leave top_p=1 and top_k=0"
         )
     shaped = config.advantages.whiten or config.advantages.clip is not None
-    if shaped and config.objective.value_clip is not None:
+    if shaped and isinstance(config.objective, Ppo) and config.objective.value_clip is not None:
         _log.warning(
             "advantages are whitened or clipped and the value loss is clipped too: the paper found that the two "
             "conflict; set objective.value_clip=none or leave advantages alone"
@@ -146,7 +153,7 @@ def _critic(config: Config, policy: PreTrainedModel | Adapted, reward: Any) -> P
 
     One on the policy's base can start only as a reward model that is on it too.
     """
-    model = getattr(reward, "model", None) if config.critic.init == "reward" else None
+    model = reward.model if config.critic.init == "reward" and is_learned(config.reward) else None
     if isinstance(policy, Adapted):
         return critic_on(policy, config.lora, model, seed=config.seed)
     return new_reward(policy, seed=config.seed) if model is None else new_critic(whole(model)).requires_grad_(True)
