@@ -11,13 +11,15 @@ Shapes: B batch, T time, N examples. Log-probabilities and KL are in nats.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from heedlm.feedback.kinds.reply import Said
+    from heedlm.feedback.tasks import Content
     from heedlm.models.chat import Chat
     from heedlm.objectives.bradley_terry import RankedBatch
     from heedlm.ops.types import Loss, PairLogps, Rollouts
@@ -101,17 +103,58 @@ class SingleObjective(Named, Protocol):
         ...
 
 
-class RolloutObjective(Named, Protocol):
-    """The losses over sampled answers: PPO and its kin."""
+class CriticObjective(Named, Protocol):
+    """The losses over sampled answers with a critic: PPO."""
 
     def policy(
-        self, logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor, spread: Tensor | None = None
+        self,
+        logps: Tensor,
+        old_logps: Tensor,
+        advantages: Tensor,
+        mask: Tensor,
+        spread: Tensor | None = None,
+        ref: Tensor | None = None,
+        beta: float = 0.0,
+        room: int = 1,
     ) -> Loss:
-        """Loss of the policy (all B, T) over response tokens; counts tokens. `spread` is its entropy, if asked for."""
+        """Loss of the policy (all B, T) over response tokens.
+
+        `spread` is its entropy and `ref` the reference's log-probabilities, where the objective asks for them;
+        `beta` is the loss of a nat of KL, `room` the most tokens an answer may have.
+        """
         ...
 
     def value(self, values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor) -> Loss:
         """Loss of the critic (all B, T) over response tokens; counts tokens."""
+        ...
+
+
+class GroupObjective(Named, Protocol):
+    """The loss over sampled answers without a critic: GRPO and its kin, online DPO."""
+
+    group: ClassVar[int]  # answers to each prompt, if nothing else is asked for
+    rows: ClassVar[int]  # answers that only make sense together
+
+    def advantages(self, rewards: Tensor, mask: Tensor, group: int) -> Tensor:
+        """Advantages (B, T) from the rewards of tokens (B, T); answers to one prompt stand together."""
+        ...
+
+    def policy(
+        self,
+        logps: Tensor,
+        old_logps: Tensor,
+        advantages: Tensor,
+        mask: Tensor,
+        spread: Tensor | None = None,
+        ref: Tensor | None = None,
+        beta: float = 0.0,
+        room: int = 1,
+    ) -> Loss:
+        """As a `CriticObjective`'s."""
+        ...
+
+    def count(self, mask: Tensor) -> Tensor:
+        """What the loss is a mean over: tokens, answers or pairs of a mask (B, T)."""
         ...
 
 
@@ -220,17 +263,28 @@ class CorpusFilter(Named, Protocol):
 
 
 class QuestionKind(Named, Protocol):
-    """A kind of question put to people: ranking, rating, thumbs."""
+    """A kind of question put to people: ranking, rating, thumbs.
 
-    @property
-    def objective(self) -> str:
-        """Name of the objective that its answers train."""
+    A reply is stored by the answers' own indices; `order[k]` is the index of the answer shown in place k.
+    """
+
+    objective: ClassVar[str]  # what its records train
+    title: ClassVar[str]  # what a person is asked to do
+    fewest: ClassVar[int]  # answers an item needs
+    most: ClassVar[int]
+
+    def check(self, content: Content, reply: Mapping[str, Any], order: Sequence[int]) -> dict[str, Any]:
+        """The reply as the page sends it, as it is stored. BadInput says what is wrong with it."""
         ...
 
-    def show(self, prompt: Sequence[Message], answers: Sequence[str]) -> Mapping[str, object]:
-        """What the page that asks is given. Which model wrote an answer is not among it."""
+    def shown(self, reply: Mapping[str, Any], order: Sequence[int]) -> dict[str, Any]:
+        """A stored reply as the page shows it: the inverse of `check`."""
         ...
 
-    def store(self, shown: Mapping[str, object], reply: Mapping[str, object]) -> Row:
-        """The row that a person's reply becomes. BadInput says what is wrong with a reply."""
+    def records(self, content: Content, reply: Mapping[str, Any], said: Said) -> Sequence[Row]:
+        """The rows that a stored reply becomes; none if it says that the question cannot be answered."""
+        ...
+
+    def same(self, expected: Mapping[str, Any], reply: Mapping[str, Any]) -> float:
+        """How far a reply is the expected one, from 0 to 1: what gold items and qualification go by."""
         ...
