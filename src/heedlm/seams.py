@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from heedlm.feedback.kinds.reply import Said
     from heedlm.feedback.tasks import Content
+    from heedlm.judges.constitution import Case
     from heedlm.models.chat import Chat
     from heedlm.objectives.bradley_terry import RankedBatch
     from heedlm.ops.types import Loss, PairLogps, Rollouts
@@ -245,6 +246,25 @@ class Judge(Named, Protocol):
 
     def compare(self, prompt: Sequence[Message], a: str, b: str) -> Verdict:
         """Which answer is better. The answers are data: an instruction inside one is not followed."""
+        ...
+
+
+# ---------------------------------------------------------------- judges/reviewers/
+
+
+class Reviewer(Named, Protocol):
+    """What criticises, revises and grades answers; None stands for a reply that could not be read."""
+
+    def critique(self, cases: Sequence[Case], seed: int = 0) -> list[str | None]:
+        """What is wrong with each answer under its case's principle."""
+        ...
+
+    def revise(self, cases: Sequence[Case], critiques: Sequence[str], seed: int = 0) -> list[str | None]:
+        """A better answer in the light of each critique."""
+        ...
+
+    def grade(self, cases: Sequence[Case], seed: int = 0) -> list[float | None]:
+        """Points of each answer, from 0 to 5; another seed is another judgement."""
         ...
 
 
