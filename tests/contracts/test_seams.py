@@ -40,14 +40,15 @@ OBJECTIVES = (
     seams.StepObjective,
     seams.PairObjective,
     seams.SingleObjective,
-    seams.RolloutObjective,
+    seams.CriticObjective,
+    seams.GroupObjective,
 )
 ROLLOUT_SUPPORT = frozenset("answering cache decoding network rows sampling slots weights".split())
 SEAMS = [
     Seam("objectives", "Objective", OBJECTIVES),
     Seam("rollout", "Engine", (seams.Engine,), ROLLOUT_SUPPORT),
     Seam("rewards", "RewardSource", (seams.RewardSource,), frozenset({"types", "shaping"})),
-    Seam("judges", "Judge", (seams.Judge,), frozenset({"orders"})),
+    Seam("judges", "Judge", (seams.Judge,), frozenset("asked client constitution frames labelling orders".split())),
 ]
 MEMBERS = [(seam, member) for seam in SEAMS for member in seam.members]
 IDS = [f"{seam.folder}-{member.__name__}" for seam, member in MEMBERS]
@@ -157,7 +158,8 @@ def test_a_member_has_the_methods_of_exactly_one_protocol(seam, member):
 
 
 def test_the_check_sees_a_missing_method_and_a_renamed_parameter():
-    assert promised(seams.RolloutObjective).keys() == {"policy", "value"}
+    assert promised(seams.CriticObjective).keys() == {"policy", "value"}
+    assert promised(seams.GroupObjective).keys() == {"advantages", "policy", "count"}
     assert promised(seams.PairObjective).keys() == {"reward", "__call__"}
 
     class Silent:

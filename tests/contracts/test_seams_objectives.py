@@ -6,7 +6,6 @@ needs its own `Case` here, or its members fail.
 """
 
 import re
-import types
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -59,11 +58,11 @@ def settings(cls):
             continue
         if typing.get_origin(annotation) is typing.Literal:
             yield from (cls(**{name: choice}) for choice in typing.get_args(annotation) if choice != field.default)
-        elif typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        elif type(None) in typing.get_args(annotation):
             yield cls(**{name: None})
         elif annotation is bool:
             yield cls(**{name: not field.default})
-        elif field.default == 0.0:
+        elif field.default == 0.0 and annotation is not int:
             yield cls(**{name: 0.1})
 
 
@@ -82,7 +81,7 @@ def token_cases(objective):
     yield Case(lambda x, others, m: objective(x, m), -random(B, T).abs(), (), mask, mask.double())
 
 
-def rollout_cases(objective):
+def critic_cases(objective):
     mask = response_mask()
     old, advantages, spread = -random(B, T).abs(), random(B, T), random(B, T).abs()
     yield Case(
@@ -94,6 +93,33 @@ def rollout_cases(objective):
         lambda x, others, m: objective.value(x, *others, m), values, (values - 0.1, returns), mask,
         (returns - values) * mask,
     )  # fmt: skip
+
+
+def group_cases(objective):
+    """An answer's advantage is the same on all its tokens; of a pair loss both answers are made from one row."""
+    if objective.rows == 2:
+        return pair_cases(lambda policy, ref: online(objective, policy, ref))
+    mask = response_mask()
+    old, spread, advantages = -random(B, T).abs(), random(B, T).abs(), random(B, 1).expand(B, T)
+    return [Case(
+        lambda x, others, m: objective.policy(x, *others[:2], m, *others[2:], 0.01, T), old + 0.05 * random(B, T),
+        (old, advantages, spread, old + 0.05 * random(B, T)), mask, advantages * mask,
+    )]  # fmt: skip
+
+
+def online(objective, policy, ref):
+    """Each pair as two rows of one token that holds the sum, the rejected answer first."""
+
+    def rows(pairs):
+        return torch.stack([pairs.rejected, pairs.chosen], 1).reshape(-1, 1)
+
+    given = rows(policy)
+    # As many tokens as the answer has, so that means are means; all but the first are certain.
+    lengths = torch.stack([policy.rejected_lengths, policy.chosen_lengths], 1).reshape(-1, 1)
+    mask = torch.arange(int(lengths.max()))[None, :] < lengths
+    wide = [torch.nn.functional.pad(x, (0, mask.shape[1] - 1)) for x in (given, rows(ref))]
+    signs = torch.tensor([-1.0, 1.0]).repeat(len(given) // 2)[:, None] * mask
+    return objective.policy(wide[0], wide[0], signs, mask, ref=wide[1])
 
 
 def ranking_cases(objective):
@@ -144,7 +170,8 @@ KINDS = {
     objectives.StepObjective: step_cases,
     objectives.PairObjective: pair_cases,
     objectives.SingleObjective: single_cases,
-    objectives.RolloutObjective: rollout_cases,
+    objectives.CriticObjective: critic_cases,
+    objectives.GroupObjective: group_cases,
 }
 
 

@@ -17,6 +17,9 @@ class Command:
 
 GROUPS = ("Data", "Model", "Feedback", "Alignment", "Measure and use", "Runs", "Whole path")
 
+# Other words for a command; help, presets and runs are the command's own.
+ALIASES = {"rl": "ppo", "best-of-n": "best_of_n"}
+
 COMMANDS = {
     "village": Command(
         "heedlm.stages.village",
@@ -69,8 +72,14 @@ COMMANDS = {
     "ppo": Command(
         "heedlm.stages.rl",
         "Alignment",
-        "train the policy against a reward, held close to a reference by KL",
+        "train the policy against a reward, held close by KL: PPO, RLOO, GRPO and others (also: heed rl)",
         "heed ppo tiny model=runs/sft/NAME reward=runs/reward/NAME prompts=prompts.jsonl",
+    ),
+    "best_of_n": Command(
+        "heedlm.stages.best_of_n",
+        "Alignment",
+        "keep the best of n answers to each prompt by a reward: the answers, and demonstrations to fine-tune on",
+        "heed best_of_n tiny model=runs/sft/NAME reward=runs/reward/NAME prompts=prompts.jsonl n=16",
     ),
     "evaluate": Command(
         "heedlm.stages.evaluate",

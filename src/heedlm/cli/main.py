@@ -10,7 +10,7 @@ from difflib import get_close_matches
 
 from heedlm import __version__
 from heedlm.cli import help as pages
-from heedlm.cli.commands import COMMANDS
+from heedlm.cli.commands import ALIASES, COMMANDS
 from heedlm.errors import BadInput, HeedError, Interrupted
 
 _SWITCHES = {"--json": "json", "--quiet": "quiet", "-q": "quiet", "--help": "help", "-h": "help"}
@@ -90,9 +90,9 @@ def parse(words: Sequence[str]) -> Line:
     if words[0] in {"--version", "-V"}:
         return Line("--version")
     if words[0] == "help":
-        return Line(words[1], switches={"help"})
-    line = Line(words[0])
-    flags = _flags(words[0])
+        return Line(ALIASES.get(words[1], words[1]), switches={"help"})
+    line = Line(ALIASES.get(words[0], words[0]))
+    flags = _flags(line.command)
     rest = list(words[1:])
     while rest:
         word = rest.pop(0)

@@ -56,6 +56,8 @@ class Layers:
         elif isinstance(default, Config):
             table = default.model_dump()
         key = discriminator(info)
+        if key is not None and isinstance(old, str):  # a file that names the member by one word
+            table = {key: old}
         if key is not None and key in value:
             wanted = value[key].text if isinstance(value[key], Raw) else value[key]
             earlier = table.get(key)

@@ -1,4 +1,4 @@
-"""What PPO learns from: rollouts with their log-probs, values, advantages and returns, and the losses over them."""
+"""What a policy learns from: rollouts with log-probs, advantages and what a critic said, and the losses over them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from transformers import PreTrainedTokenizerBase
 
 from heedlm.models.adapters import Adapted
@@ -17,7 +18,7 @@ from heedlm.models.forward import (
     sequence_statistics,
 )
 from heedlm.models.packed import Packed, pack_sequences
-from heedlm.objectives.ppo import Ppo
+from heedlm.objectives import CriticObjective, RolloutObjective
 from heedlm.ops.types import Loss, Rollouts
 from heedlm.rollout import Engine, Sampling
 from heedlm.train.batching import microbatches
@@ -33,35 +34,62 @@ class Experience:
         lengths: (B,) real tokens of each row.
         mask: True on response tokens, EOS included.
         logps: Log-probability (nats) under the policy that sampled.
-        values: Critic's value of the state that predicts the token, when the rollout was made.
-        advantages: Generalised advantage estimates.
-        returns: Advantages plus values.
+        values: Critic's value of the state that predicts the token, when the rollout was made; None without a critic.
+        advantages: What the token did for the reward, compared with what was to be expected.
+        returns: Advantages plus values; None without a critic.
+        reference: Log-probability (nats) under the reference, where the loss asks for it.
     """
 
     tokens: Tensor
     lengths: Tensor
     mask: Tensor
     logps: Tensor
-    values: Tensor
+    values: Tensor | None
     advantages: Tensor
-    returns: Tensor
+    returns: Tensor | None
+    reference: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.lengths)
 
     def select(self, rows: Sequence[int]) -> Experience:
         """Some rows, with the padding that all of them share cut off."""
         index = torch.as_tensor(list(rows), device=self.tokens.device)
-        width = int(self.lengths[index].max())
-        parts = {f.name: getattr(self, f.name)[index] for f in fields(self)}
-        return Experience(**{name: x if x.ndim == 1 else x[:, :width] for name, x in parts.items()})
+        width = int(self.lengths[index].max()) if len(index) else 0
+        parts = {name: x[index] for name, x in self._tensors().items()}
+        return replace(self, **{name: x if x.ndim == 1 else x[:, :width] for name, x in parts.items()})
+
+    @staticmethod
+    def cat(parts: Sequence[Experience]) -> Experience:
+        """All rows of all parts in order, padded with zeros to the widest part."""
+        width = max(part.tokens.shape[1] for part in parts)
+
+        def joined(name: str) -> Tensor:
+            found = [part._tensors()[name] for part in parts]
+            return torch.cat([x if x.ndim == 1 else pad(x, (0, width - x.shape[1])) for x in found])
+
+        return replace(parts[0], **{name: joined(name) for name in parts[0]._tensors()})
+
+    def _tensors(self) -> dict[str, Tensor]:
+        named = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in named.items() if value is not None}
 
     def with_advantages(self, advantages: Tensor) -> Experience:
         """The same with other advantages (B, T)."""
         return replace(self, advantages=advantages)
 
-    def minibatches(self, size: int, generator: torch.Generator) -> Iterator[list[int]]:
-        """Row numbers of shuffled minibatches; a last one smaller than `size` is kept."""
-        order = torch.randperm(len(self.lengths), generator=generator).tolist()
-        for start in range(0, len(order), size):
-            yield order[start : start + size]
+    def minibatches(self, size: int, generator: torch.Generator, together: int = 1) -> Iterator[list[int]]:
+        """Row numbers of shuffled minibatches; a last one smaller than `size` is kept.
+
+        Args:
+            size: Rows of each, a multiple of `together`.
+            generator: Decides the order.
+            together: So many rows that follow each other stay in one minibatch, in order.
+        """
+        order = torch.randperm(len(self) // together, generator=generator).tolist()
+        step = size // together
+        for start in range(0, len(order), step):
+            yield [unit * together + i for unit in order[start : start + step] for i in range(together)]
 
 
 def pack_responses(tokens: Tensor, lengths: Tensor, mask: Tensor) -> tuple[Packed, Tensor]:
@@ -187,39 +215,67 @@ class AdaptedEngine:
 
 
 def policy_terms(
-    policy: nn.Module, batch: Experience, objective: Ppo, *, temperature: float, budget: int, label: str
+    policy: nn.Module,
+    batch: Experience,
+    objective: RolloutObjective,
+    *,
+    temperature: float,
+    budget: int,
+    label: str,
+    beta: float = 0.0,
+    room: int = 1,
 ) -> list[Term]:
-    """Surrogate losses of one minibatch, a term per microbatch."""
+    """Losses of the policy on one minibatch, a term per microbatch.
+
+    Args:
+        policy: A causal model.
+        batch: What it learns from.
+        objective: The loss.
+        temperature: At which the rollouts were sampled.
+        budget: Tokens a microbatch may hold.
+        label: What an error message calls the minibatch.
+        beta: Loss of a nat of KL, for objectives with KL in the loss.
+        room: Most tokens an answer may have.
+    """
 
     def term(rows: list[int]) -> Term:
         part = batch.select(rows)
         packed, targets = pack_responses(part.tokens, part.lengths, part.mask)
 
         def loss() -> Loss:
-            if not objective.entropy:
+            spread = None
+            if objective.entropy:
+                found = sequence_logps_and_entropy(policy, packed, targets, temperature)
+                logps, spread = (_spread(part.mask, values) for values in found)
+            else:
                 logps = _spread(part.mask, sequence_logps(policy, packed, targets, temperature))
-                return objective.policy(logps, part.logps, part.advantages, part.mask)
-            found = sequence_logps_and_entropy(policy, packed, targets, temperature)
-            logps, spread = (_spread(part.mask, values) for values in found)
-            return objective.policy(logps, part.logps, part.advantages, part.mask, spread)
+            known = (part.logps, part.advantages, part.mask)
+            return objective.policy(logps, *known, spread, part.reference, beta, room)
 
-        return Term(loss, len(targets), group="policy", label=label)
+        return Term(loss, int(objective.count(part.mask)), group="policy", label=label)
 
     return [term(rows) for rows in row_groups(batch.tokens, batch.lengths, batch.mask, budget)]
 
 
 def value_terms(
-    critic: nn.Module, batch: Experience, objective: Ppo, *, weight: float, budget: int, label: str
+    critic: nn.Module, batch: Experience, objective: CriticObjective, *, weight: float, budget: int, label: str
 ) -> list[Term]:
-    """Value losses of one minibatch, a term per microbatch."""
+    """Value losses of one minibatch, a term per microbatch.
+
+    Raises:
+        ValueError: There was no critic when the rollouts were made.
+    """
 
     def term(rows: list[int]) -> Term:
         part = batch.select(rows)
         packed, targets = pack_responses(part.tokens, part.lengths, part.mask)
+        old, returns = part.values, part.returns
+        if old is None or returns is None:
+            raise ValueError("the rollouts hold no values: they were made without a critic")
 
         def loss() -> Loss:
             values = _spread(part.mask, _values(critic, packed, targets))
-            return objective.value(values, part.values, part.returns, part.mask)
+            return objective.value(values, old, returns, part.mask)
 
         return Term(loss, len(targets), weight, group="value", label=label)
 

@@ -113,7 +113,7 @@ def _check(config: Config) -> None:
     """Refuse what cannot be trained on, and warn of what does not go together (docs/methods.md §4.2)."""
     groups.check(config)
     if config.lora.dropout > 0:
-        raise BadInput("lora.dropout: a step compares log-probs of one policy before and during an update; leave it at 0")
+        raise BadInput("lora.dropout: PPO compares log-probs of one policy before and during an update; leave it at 0")
     if config.sampling.temperature == 0 or config.sampling.top_p < 1 or config.sampling.top_k > 0:
         raise BadInput(
             "sampling: training needs log-probs of the whole distribution it samples from; use a temperature above 0 "
@@ -125,7 +125,8 @@ def _check(config: Config) -> None:
             "advantages are whitened or clipped and the value loss is clipped too: the paper found that the two "
             "conflict; set objective.value_clip=none or leave advantages alone"
         )
-    if config.kl.coef == 0 and config.on_collapse == "off" and is_learned(config.reward):
+    held = config.kl.coef > 0 or isinstance(config.objective, OnlineDpo)
+    if not held and config.on_collapse == "off" and is_learned(config.reward):
         _log.warning("kl.coef=0 with guard=off: nothing holds the policy, and nothing is done when it collapses")
 
 

@@ -1,4 +1,7 @@
-"""Settings of reinforcement learning: every ingredient of PPO-max is one of them (docs/methods.md §4.2)."""
+"""Settings of reinforcement learning: every ingredient of PPO-max is one of them (docs/methods.md §4.2).
+
+What only a critic needs (`critic`, `gamma`, `lam`) does nothing for objectives without one.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from heedlm.models.adapters import Lora
 from heedlm.models.compute import Compute
 from heedlm.monitor import Thresholds
 from heedlm.monitor.guard import Action, Rollback
-from heedlm.objectives import Ppo
+from heedlm.objectives import Ppo, RolloutObjective
 from heedlm.rewards import RewardSource, is_learned
 from heedlm.rewards.shaping import Shaping
 from heedlm.rollout import Engine, Native, Sampling
@@ -84,7 +87,12 @@ class Config(StageConfig):
     prompts: str = Field(description="prompts to answer: a file, or a village run")
     prompts_dev: str | None = Field(None, description="prompts watched during training; by default the run's own")
     reference: str | None = Field(None, description="model that KL is measured to; by default the starting policy")
-    objective: Ppo = Field(Ppo(), description="loss of policy and critic")
+    objective: RolloutObjective = Field(
+        Ppo(), description="the method: ppo with a critic; rloo, grpo, dr_grpo, dapo, reinforce_pp, online_dpo without"
+    )
+    group: PositiveInt | None = Field(
+        None, description="answers to each prompt of a buffer (K); none: as many as the objective is used to"
+    )
     kl: Kl = Field(Kl(), description="leash to the reference")
     shaping: Shaping = Field(Shaping(), description="from scores to rewards")
     gamma: float = Field(1.0, gt=0, le=1, description="discount")
@@ -129,6 +137,17 @@ class Config(StageConfig):
     rollback: Rollback = Field(Rollback(), description="how training goes on after a collapse")
     max_bad_rows: float = Field(0.01, ge=0, le=1, description="share of bad rows that is put aside before giving up")
     cadence: Cadence = Field(Cadence(evaluate=20, checkpoint=100), description="evaluation and checkpoints")
+
+    @property
+    def answers(self) -> int:
+        """Answers to each prompt of a buffer."""
+        return self.group or self.objective.group
+
+    @property
+    def updates(self) -> int:
+        """Optimiser steps of the whole run, if something is learned from every prompt."""
+        rows = self.rollouts if self.objective.rows == 1 else self.rollouts // self.answers * self.objective.rows
+        return self.steps * self.passes * -(-rows // self.minibatch)
 
     @property
     def on_collapse(self) -> Action:

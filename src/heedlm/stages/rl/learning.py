@@ -1,4 +1,4 @@
-"""One step of PPO: a buffer of rollouts, what each token deserved, and the updates that learn from it."""
+"""One step: a buffer of rollouts, what each token deserved, and the updates that learn from it."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from heedlm.errors import NotFinite
 from heedlm.evals.text import distinct_n, repetition
 from heedlm.models.adapters import Adapted
 from heedlm.models.chat import Chat
+from heedlm.objectives import OnlineDpo, Ppo
 from heedlm.ops.gae import gae
 from heedlm.ops.kl import AdaptiveKl, k1
 from heedlm.ops.masked import masked_whiten
@@ -27,6 +28,7 @@ from heedlm.rollout.answering import answer
 from heedlm.runs import Run
 from heedlm.seams import AdaptiveScorer
 from heedlm.stages.rl.config import Config
+from heedlm.stages.rl.groups import group_facts, length_penalty, teaching
 from heedlm.stages.rl.watching import Watch
 from heedlm.train.batching import Order, Row
 from heedlm.train.experience import AdaptedEngine, Experience, policy_terms, rollout_logps, rollout_values, value_terms
@@ -56,7 +58,7 @@ class Pending:
 
 
 class Reinforcement:
-    """PPO with four models: policy and critic learn, reference and reward stay as they are.
+    """Policy and critic learn, reference and reward stay as they are; objectives without a critic have none.
 
     With adapters the reference is the policy's base, which is that plain model whenever no adapter is in place.
     A step can pause after its rollouts and after each minibatch; critic pretraining after each buffer.
@@ -68,21 +70,19 @@ class Reinforcement:
         run: Run,
         policy: PreTrainedModel | Adapted,
         reference: PreTrainedModel,
-        critic: PreTrainedModel | Adapted,
+        critic: PreTrainedModel | Adapted | None,
         reward: Any,
         chat: Chat,
         prompts: Sequence[Prompt],
         watch: Watch,
         mix: list[list[Row]],
     ) -> None:
-        updates = config.steps * config.passes * -(-config.rollouts // config.minibatch)
         self.config, self.run, self.chat = config, run, chat
         self.policy, self.reference, self.reward = policy, reference.requires_grad_(False), reward
         # Activations are recomputed in training mode only; there is no dropout that it could switch on.
         policy.train()
-        critic.train()
-        self.actor = Learner(policy, config.optim, updates)
-        self.critic = Learner(critic, config.critic.optim, updates)
+        self.actor = Learner(policy, config.optim, config.updates)
+        self.critic = Learner(critic.train(), config.critic.optim, config.updates) if critic is not None else None
         self.engine = (
             AdaptedEngine(config.engine, policy, chat.tokenizer)
             if isinstance(policy, Adapted)
@@ -94,13 +94,13 @@ class Reinforcement:
             AdaptiveKl(config.kl.coef, config.kl.target, config.kl.horizon) if config.kl.target is not None else None
         )
         self.prompts = prompts
-        self.order = Order(len(self.prompts), config.rollouts, config.seed)
+        self.order = self._order(0)
         self.mix = mix
         self.mix_order = Order(len(mix), config.mix.batch, config.seed + 1) if mix else None
         self.watch = watch
         self.pending: Pending | None = None
         self.critic_losses: list[float] = []  # one for each buffer of its pretraining
-        self.critic_ready = False
+        self.critic_ready = critic is None
         self.rollbacks = 0  # after so many the settings are as careful as they are
         self.mean: dict[str, Tensor] = self._weights() if config.average is not None else {}
 
@@ -115,8 +115,7 @@ class Reinforcement:
             self._pretrain_critic()
         began = perf_counter()
         if self.pending is None:
-            prompts = [self.prompts[i] for i in self.order.at(index)]
-            self.pending = Pending(*self._collect(prompts, self._seed(index), f"buffer of step {index + 1}"))
+            self.pending = Pending(*self._gather(index))
             self._may_pause()
         collected = perf_counter()
         values = self._learn(self.pending, index) | self.pending.facts
@@ -146,7 +145,8 @@ class Reinforcement:
         rules = self.config.rollback
         for _ in range(times - self.rollbacks):
             self.actor.scale *= rules.lr
-            self.critic.scale *= rules.lr
+            if self.critic is not None:
+                self.critic.scale *= rules.lr
             self.beta = self.beta * rules.kl if self.beta > 0 else rules.kl_start
             if self.controller is not None:
                 self.controller.beta = self.beta
@@ -162,7 +162,7 @@ class Reinforcement:
         """Everything the next step depends on; orders and seeds are functions of the step number."""
         return {
             "actor": self.actor.state_dict(),
-            "critic": self.critic.state_dict(),
+            "critic": self.critic.state_dict() if self.critic else None,
             "shaper": self.shaper.state_dict(),
             "reward": self.reward.state_dict() if isinstance(self.reward, AdaptiveScorer) else None,
             "beta": self.beta,
@@ -178,7 +178,8 @@ class Reinforcement:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
         self.actor.load_state_dict(state["actor"])
-        self.critic.load_state_dict(state["critic"])
+        if self.critic is not None:
+            self.critic.load_state_dict(state["critic"])
         self.shaper.load_state_dict(state["shaper"])
         if isinstance(self.reward, AdaptiveScorer):
             self.reward.load_state_dict(state["reward"])
@@ -201,55 +202,98 @@ class Reinforcement:
         if runs.stop_requested():
             raise Paused
 
+    def _order(self, purpose: int) -> Order:
+        return Order(len(self.prompts), self.config.rollouts // self.config.answers, self.config.seed + purpose)
+
+    def _asked(self, places: Sequence[int]) -> list[Prompt]:
+        """Each of these prompts as often as it is to be answered."""
+        return [self.prompts[i] for i in places for _ in range(self.config.answers)]
+
+    def _gather(self, index: int) -> tuple[Experience, dict[str, float]]:
+        """The buffer of a step; where nothing can be learned from a prompt's answers others may take its place.
+
+        The facts are those of the first answers, before any were left out: what the monitor sees stays comparable.
+        """
+        objective, wanted = self.config.objective, self.order.batch
+        label = f"buffer of step {index + 1}"
+        experience, facts = self._collect(self._asked(self.order.at(index)), self._seed(index), label)
+        rounds = 0 if isinstance(objective, Ppo) else objective.resample
+        more = self._order(3)
+        of_a_prompt = objective.rows if objective.rows > 1 else self.config.answers
+        for attempt in range(rounds):
+            missing = wanted - len(experience) // of_a_prompt
+            if missing <= 0:
+                break
+            places = more.at(index * rounds + attempt)[:missing]
+            found, _ = self._collect(self._asked(places), self._seed(index, 4 + attempt), label)
+            experience = Experience.cat([experience, found])
+        if rounds or objective.rows > 1:
+            facts["group/taught"] = len(experience) / of_a_prompt / wanted
+        return experience, facts
+
     def _collect(self, prompts: Sequence[Prompt], seed: int, label: str) -> tuple[Experience, dict[str, float]]:
         """Sample answers, score them, and work out what each token deserved."""
-        config = self.config
+        config, objective = self.config, self.config.objective
         try:
             texts, rollouts = answer(self.engine, self.chat, prompts, config.sampling, seed)
             reward = self.reward.score(Episodes(prompts, texts, rollouts))
             shaped = self.shaper(reward.total, rollouts.ended)
-            if self.critic_ready and isinstance(self.reward, AdaptiveScorer):
-                self.reward.observe(reward)
         except NotFinite as error:
             raise NotFinite(f"{label}: {error}") from error
+        penalty = length_penalty(config, rollouts.response_lengths)
+        if penalty is not None:
+            shaped = shaped - penalty
         temperature = config.sampling.temperature
         logps, spread = rollout_logps(self.policy, rollouts, temperature=temperature, budget=config.budget)
         reference, _ = rollout_logps(self.reference, rollouts, temperature=temperature, budget=config.budget)
-        values = rollout_values(self.critic.model, rollouts, budget=config.budget)
         mask = rollouts.response_mask
-        rewards = token_rewards(shaped, k1(logps, reference), mask, self.beta, reward.steps)
-        advantages, returns = gae(rewards, values, mask, config.gamma, config.lam)
+        beta = self.beta if objective.kl == "reward" else 0.0
+        rewards = token_rewards(shaped, k1(logps, reference), mask, beta, reward.steps)
         facts = rollout_facts(rollouts, logps, reference, spread) | reward_facts(reward.total, shaped)
         facts |= {f"reward/part_{name}": float(part.mean()) for name, part in reward.parts.items()}
         facts |= {"text/distinct_2": distinct_n(texts, 2), "text/repetition_4": _mean([repetition(t) for t in texts])}
-        facts["critic/explained_variance"] = explained_variance(values, returns, mask)
+        values = returns = None
+        if isinstance(objective, Ppo):
+            assert self.critic is not None
+            values = rollout_values(self.critic.model, rollouts, budget=config.budget)
+            advantages, returns = gae(rewards, values, mask, config.gamma, config.lam)
+            facts["critic/explained_variance"] = explained_variance(values, returns, mask)
+        else:
+            advantages = objective.advantages(rewards, mask, config.answers)
+        if config.answers > 1:
+            facts |= group_facts(reward.total, config.answers)
         facts["advantage/std"] = float(advantages[mask].std(correction=0))
         old = logps if config.ratio_to == "rollouts" else reference
-        experience = Experience(rollouts.tokens, rollouts.lengths, mask, old, values, advantages, returns)
-        if config.shaping.truncated == "mask" and bool(rollouts.ended.any()):
-            experience = experience.select(rollouts.ended.nonzero().squeeze(1).tolist())
-        return experience, facts
+        known = reference if objective.kl == "loss" or isinstance(objective, OnlineDpo) else None
+        experience = Experience(rollouts.tokens, rollouts.lengths, mask, old, values, advantages, returns, known)
+        rows = teaching(config, reward.total, advantages, rollouts.ended)
+        return experience if rows is None else experience.select(rows), facts
 
     def _learn(self, pending: Pending, index: int) -> dict[str, float]:
         """Passes over the buffer in shuffled minibatches; metrics are means over minibatches."""
         config = self.config
         generator = torch.Generator().manual_seed(self._seed(index, 1))
         order = [
-            rows for _ in range(config.passes) for rows in pending.experience.minibatches(config.minibatch, generator)
+            rows
+            for _ in range(config.passes)
+            for rows in pending.experience.minibatches(config.minibatch, generator, config.objective.rows)
         ]
         sums = defaultdict(float, pending.sums)
         for rows in order[pending.updates :]:
             label = f"minibatch {pending.updates + 1} of step {index + 1}"
             values = self._update(pending.experience.select(rows), label)
             pending.first = pending.first or {
-                f"first/{name}": values[f"policy/{name}"] for name in ("ratio", "approx_kl", "clip_fraction")
+                f"first/{name}": values[f"policy/{name}"]
+                for name in ("ratio", "approx_kl", "clip_fraction")
+                if f"policy/{name}" in values
             }
             for name, value in values.items():
                 sums[name] += value
             pending.updates, pending.sums = pending.updates + 1, dict(sums)
             if pending.updates < len(order):
                 self._may_pause()
-        return {name: value / pending.updates for name, value in sums.items()} | pending.first
+        # Without a prompt that something could be learned from there was no update.
+        return {name: value / max(pending.updates, 1) for name, value in sums.items()} | pending.first
 
     def _update(self, batch: Experience, label: str) -> dict[str, float]:
         """One step of policy and critic."""
@@ -262,20 +306,18 @@ class Reinforcement:
         terms = policy_terms(
             self.policy, batch.with_advantages(shaped), config.objective,
             temperature=config.sampling.temperature, budget=config.budget, label=label,
+            beta=self.beta, room=config.sampling.max_new_tokens,
         )  # fmt: skip
         found = self.actor.update(terms + self._mix_terms(label))
         values = {_under("policy", name): value for name, value in found.items()}
         return values | self._learn_critic(batch, label)
 
     def _learn_critic(self, batch: Experience, label: str) -> dict[str, float]:
-        config = self.config
+        config, objective = self.config, self.config.objective
+        if self.critic is None or not isinstance(objective, Ppo):
+            return {}
         terms = value_terms(
-            self.critic.model,
-            batch,
-            config.objective,
-            weight=config.critic.coef,
-            budget=config.budget,
-            label=label,
+            self.critic.model, batch, objective, weight=config.critic.coef, budget=config.budget, label=label
         )
         return {_under("critic", name): value for name, value in self.critic.update(terms).items()}
 
@@ -295,11 +337,11 @@ class Reinforcement:
     def _pretrain_critic(self) -> None:
         """Train the critic alone on the starting policy's rollouts until its loss settles (Zheng et al. 2023, §5.3)."""
         config, losses = self.config.critic, self.critic_losses
-        order = Order(len(self.prompts), self.config.rollouts, self.config.seed + 2)
+        order = self._order(2)
         while len(losses) < config.pretrain and not _settled(losses, config.settled):
             index = len(losses)
             label = f"critic pretraining buffer {index + 1}"
-            experience, _ = self._collect([self.prompts[i] for i in order.at(index)], self._seed(index, 2), label)
+            experience, _ = self._collect(self._asked(order.at(index)), self._seed(index, 2), label)
             generator = torch.Generator().manual_seed(self._seed(index, 3))
             found = [
                 self._learn_critic(experience.select(rows), label)["critic/value_error"]
