@@ -96,6 +96,18 @@ COMMANDS = {
     "chat": Command(
         "heedlm.stages.chat", "Measure and use", "talk to a model in the terminal", "heed chat runs/ppo/NAME"
     ),
+    "serve": Command(
+        "heedlm.stages.serve",
+        "Measure and use",
+        "the web application: chat, annotation, projects, runs",
+        "heed serve feedback.db",
+    ),
+    "owner": Command(
+        "heedlm.stages.owner",
+        "Measure and use",
+        "make the first owner of a feedback database, or give somebody a new password",
+        "heed owner ada",
+    ),
     "report": Command(
         "heedlm.stages.report",
         "Measure and use",

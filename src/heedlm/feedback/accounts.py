@@ -306,6 +306,12 @@ class Accounts:
             row = connection.execute(sa.select(users).where(users.c.name_key == _key_of(name))).first()
         return _user(row) if row is not None else None
 
+    def demographics(self, user: str) -> dict[str, str]:
+        """What a person told of themselves; for nobody else's eyes."""
+        with self.database.read() as connection:
+            row = connection.execute(sa.select(users.c.demographics).where(users.c.id == user)).first()
+        return dict(row.demographics or {}) if row is not None else {}
+
     def everybody(self) -> Sequence[Mapping[str, Any]]:
         """All people, in order of name; without passwords and private facts."""
         shown = [users.c[name] for name in ("id", "name", "role", "language", "group", "created", "disabled")]

@@ -60,7 +60,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Line:
-    """One annotator's share of agreement and κ with somebody, their standard errors, and how many values were compared."""
+    """One annotator's share of agreement and κ with somebody, their errors, and how many values were compared."""
 
     compared: int
     share: float | None

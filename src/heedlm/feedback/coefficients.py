@@ -71,16 +71,20 @@ def pairs_of(units: Units) -> Pairs:
 def meetings(units: Units, pairs: Pairs, seed: int, resamples: int) -> tuple[Floats, Ints]:
     """How often value c met value k, of the sample and of redraws of its items.
 
-    Items without a pair of values say nothing and are not drawn. Items that hold the same meetings are told apart
-    by nothing, so that drawing kinds of items by their frequency is the same as drawing items, and much faster.
+    Items without a pair of values say nothing and are not drawn. Items that hold the same meetings are of one kind:
+    drawing kinds by their frequency is the same as drawing items, and much faster.
 
     Returns:
         Counts [1 + resamples, M, C, C], symmetric, the sample first; and the M numbers of annotators of a unit.
     """
     C = len(units.scale)
     sizes, size = np.unique(pairs.judges, return_inverse=True)
-    low, high = units.value[pairs.left], units.value[pairs.right]
-    cell = (size * C + np.minimum(low, high)) * C + np.maximum(low, high)
+    one, two = units.value[pairs.left], units.value[pairs.right]
+    low, high = np.minimum(one, two), np.maximum(one, two)
+    cell = low * C + high
+    if units.mirrored:
+        cell = np.minimum(cell, (C - 1 - high) * C + C - 1 - low)
+    cell = size * C * C + cell
     generator = np.random.default_rng(seed)
     kind, cells, times, counts = _kinds(units.item[pairs.left], cell, generator)
     width = len(sizes) * C * C
@@ -137,7 +141,8 @@ def alpha(table: Floats, sizes: Ints, metric: Metric, scale: Floats) -> Floats:
     distance = _distances(metric, values, scale)
     observed = (found * distance).sum((1, 2))
     expected = np.einsum("rc,rk,rck->r", values, values, np.broadcast_to(distance, found.shape))
-    return 1 - (total - 1) * _ratio(observed, expected)
+    share: Floats = (total - 1) * _ratio(observed, expected)
+    return 1 - share
 
 
 def _distances(metric: Metric, values: Floats, scale: Floats) -> Floats:

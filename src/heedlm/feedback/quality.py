@@ -73,7 +73,7 @@ def exact_test(hits: int, chances: Mapping[float, int]) -> float:
 
     The distribution is that of a sum of independent trials, computed by its characteristic function (a discrete
     Fourier transform: Hong 2013, "On computing the distribution function for the Poisson binomial distribution"),
-    exact to about 1e-14.
+    exact to about n · 1e-15.
     """
     n = sum(chances.values())
     if not n:

@@ -1,0 +1,3 @@
+"""Words of the annotate pages."""
+
+ZH: dict[str, str] = {}

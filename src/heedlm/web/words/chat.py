@@ -1,0 +1,3 @@
+"""Words of the chat pages."""
+
+ZH: dict[str, str] = {}

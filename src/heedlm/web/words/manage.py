@@ -1,0 +1,3 @@
+"""Words of the manage pages."""
+
+ZH: dict[str, str] = {}

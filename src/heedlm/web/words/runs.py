@@ -1,0 +1,3 @@
+"""Words of the runs pages."""
+
+ZH: dict[str, str] = {}

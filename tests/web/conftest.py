@@ -1,0 +1,97 @@
+"""The application on a database of its own, and people who are logged in."""
+
+from dataclasses import dataclass, field
+
+import httpx
+import pytest
+from argon2 import PasswordHasher
+from fastapi.testclient import TestClient
+
+from heedlm.feedback import accounts
+from heedlm.feedback.database import Database
+from heedlm.feedback.tasks import Content
+from heedlm.records.types import Answer, Message
+from heedlm.web.app import create_app
+from heedlm.web.services import Services, Site
+
+PASSWORD = "correct horse battery"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.time = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+@dataclass
+class Home:
+    """An application and its people."""
+
+    app: object
+    clock: Clock
+    people: dict = field(default_factory=dict)
+
+    @property
+    def state(self):
+        return self.app.state
+
+    def person(self, name, role="annotator", **more):
+        """A person with an account."""
+        self.people[name] = self.state.accounts.create(name, PASSWORD, role, **more)
+        return self.people[name]
+
+    def visitor(self) -> TestClient:
+        """A browser in which nobody is logged in."""
+        return TestClient(self.app, follow_redirects=False)
+
+    def client(self, name) -> TestClient:
+        """A browser in which this person is logged in; it sends the token that forms carry."""
+        client = self.visitor()
+        answer = client.post("/login", data={"name": name, "password": PASSWORD})
+        assert answer.status_code == 303, answer.text
+        session = self.state.accounts.session(next(iter(client.cookies.jar)).value)
+        client.headers["x-csrf-token"] = session.csrf
+        return client
+
+    @staticmethod
+    def content(place=0, answers=3, **more):
+        """An item with answers that say which they are."""
+        texts = [f"answer {number} to {place}" for number in range(answers)]
+        return Content(
+            prompt=(Message(role="user", content=f"question {place}"),),
+            answers=tuple(Answer(text=text, model=f"model-{number}") for number, text in enumerate(texts)),
+            **more,
+        )
+
+    def project(self, owner, kind="rank", *, count=3, answers=3, people=(), **more):
+        """A project with items and members."""
+        project = self.state.projects.create(owner, "Frogs", kind, **more)
+        self.state.projects.add_items(owner, project.id, [self.content(place, answers) for place in range(count)])
+        for person in people:
+            self.state.projects.join(owner, project.id, person.id)
+        return project
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setattr(accounts, "_hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+    clock = Clock()
+    database = Database(str(tmp_path / "feedback.db"), clock)
+    app = create_app(database, Services(runs=tmp_path / "runs"), Site())
+    made = Home(app, clock)
+    made.person("olga", "owner")
+    yield made
+    database.close()
+
+
+@pytest.fixture
+def ok():
+    """Fails with what the server said."""
+
+    def check(answer: httpx.Response, status: int = 200) -> httpx.Response:
+        assert answer.status_code == status, answer.text
+        return answer
+
+    return check
