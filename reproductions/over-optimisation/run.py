@@ -36,6 +36,7 @@ from heedlm.runs import Run
 HERE = Path(__file__).parent
 SEEDS, BETAS, STEPS = (0, 1), (0.0, 0.05, 0.1, 0.2), 300
 PROMPTS, ANSWERS, SIZES = 300, 64, (1, 2, 4, 8, 16, 32, 64)
+REACH = 4.0  # a fitted peak at more than so many times the largest KL is no finding
 SMOOTH = 10  # steps over which the KL of an evaluation is averaged
 
 
@@ -84,13 +85,14 @@ def path_of(run: Run) -> dict[str, Any]:
 
 
 def law(method: str, kl: Sequence[float], gain: Sequence[float]) -> dict[str, Any]:
-    """The fitted law and its peak."""
+    """The fitted law and its peak; none where it lies far beyond what was measured."""
     found: Law = fit(method, kl, gain)  # type: ignore[arg-type]
+    reached = found.peak_kl <= REACH * max(kl)
     return {
         "alpha": found.alpha,
         "beta": found.beta,
-        "peak_kl": min(found.peak_kl, 1e6),
-        "peak_gain": min(found.peak[1], 1e6),
+        "peak_kl": found.peak_kl if reached else None,
+        "peak_gain": found.peak[1] if reached else None,
     }
 
 
