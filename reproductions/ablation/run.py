@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from shards import Shard, asked, gather, lost_tenth, run_shards
 
 HERE = Path(__file__).parent
-SEEDS, STEPS = (0, 1), 300
+SEEDS, STEPS = (0, 1), 200
 REGIME = ("passes=4", f"steps={STEPS}", "cadence.evaluate=10", "watch=250", "guard=off")
 # What each ingredient is when it is on, and when it is off.
 INGREDIENTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
