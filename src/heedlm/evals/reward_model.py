@@ -29,21 +29,27 @@ class Pair:
     margin: float
     length_difference: int
     source: str | None
+    criterion: str = "overall"
 
 
 @dataclass(frozen=True)
 class RewardAccuracy:
-    """Held-out accuracy with its interval over prompts, calibration, and the accuracy by bin."""
+    """Held-out accuracy with its interval over prompts, calibration, and the accuracy by bin.
+
+    `temperature` is the one at which the scores explain the preferences best, `ece_refit` the calibration error there.
+    """
 
     accuracy: Interval
     prompts: int
     ties: int
     ece: float
     temperature: float
+    ece_refit: float
     length_correlation: float
     by_margin: list[calibration.Bin]
     by_length: list[calibration.Bin]
     by_source: dict[str, tuple[int, float]]
+    by_criterion: dict[str, tuple[int, float]]
 
     def to_dict(self) -> dict[str, object]:
         """The same as plain JSON values."""
@@ -53,6 +59,7 @@ class RewardAccuracy:
             "by_margin": [each.to_dict() for each in self.by_margin],
             "by_length": [each.to_dict() for each in self.by_length],
             "by_source": {name: {"n": n, "accuracy": value} for name, (n, value) in self.by_source.items()},
+            "by_criterion": {name: {"n": n, "accuracy": value} for name, (n, value) in self.by_criterion.items()},
         }
 
 
@@ -79,7 +86,8 @@ def pairs(comparisons: Sequence[Comparison], scores: Sequence[Sequence[float]]) 
         source = row.meta.source
         for better, worse in row.pairs():
             margin = values[better] - values[worse]
-            result.append(Pair(number, prompt, better, worse, margin, lengths[better] - lengths[worse], source))
+            longer = lengths[better] - lengths[worse]
+            result.append(Pair(number, prompt, better, worse, margin, longer, source, row.criterion))
     return result
 
 
@@ -100,16 +108,19 @@ def held_out_accuracy(
     margins = [pair.margin for pair in found]
     correct = calibration.correctness(margins)
     lengths = [float(pair.length_difference) for pair in found]
+    temperature = calibration.fit_temperature(margins)
     return RewardAccuracy(
         accuracy=bootstrap_mean(correct, [pair.prompt for pair in found], seed=seed),
         prompts=len({pair.prompt for pair in found}),
         ties=sum(len(row.ties()) for row in comparisons),
         ece=calibration.ece(calibration.confidences(margins), correct),
-        temperature=calibration.fit_temperature(margins),
+        temperature=temperature,
+        ece_refit=calibration.ece(calibration.confidences([m / temperature for m in margins]), correct),
         length_correlation=calibration.correlation(margins, lengths),
         by_margin=calibration.accuracy_by_bin(margins, [abs(m) for m in margins], _quintiles(margins)),
         by_length=calibration.accuracy_by_bin(margins, lengths, _length_edges(lengths)),
         by_source=calibration.accuracy_by_group(margins, [pair.source or "unknown" for pair in found]),
+        by_criterion=calibration.accuracy_by_group(margins, [pair.criterion for pair in found]),
     )
 
 

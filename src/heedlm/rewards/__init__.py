@@ -36,9 +36,13 @@ def source_from_text(value: Any) -> Any:
     return {"name": "learned", "path": value}
 
 
+# Those that are made of reward models, with which a critic may start and which may be adapters on the policy's base.
+ScalarSource = Learned | Ensemble | TwoModel | ProcessReward
+
+
 def is_learned(source: Any) -> bool:
     """Whether a reward source is a model of what is wanted, which a policy can fool; a rule is what is wanted."""
-    return isinstance(source, Learned | Ensemble | TwoModel | ProcessReward)
+    return isinstance(source, ScalarSource)
 
 
 def files_of(source: Any) -> dict[str, str]:
@@ -86,6 +90,7 @@ __all__ = [
     "ProcessReward",
     "Reward",
     "RewardSource",
+    "ScalarSource",
     "Sums",
     "TwoModel",
     "Verse",

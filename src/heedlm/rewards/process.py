@@ -10,12 +10,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from heedlm.config import Config
+from heedlm.errors import BadInput
 from heedlm.models.adapters import Adapted
 from heedlm.models.chat import Chat
 from heedlm.ops.shapes import Float
 from heedlm.rewards.learned import Learned
 from heedlm.rewards.types import Episodes, Reward
-from heedlm.train.steps import split_steps, step_ends, step_scores
+from heedlm.train.steps import reads_steps, split_steps, step_ends, step_scores
 
 
 class ProcessReward(Config):
@@ -36,8 +37,10 @@ class ProcessReward(Config):
         self, chat: Chat, device: torch.device | str = "cpu", base: PreTrainedModel | None = None
     ) -> ProcessRewards:
         """Load the model; see `Learned.open`."""
-        opened = Learned(path=self.path, budget=self.budget).open(chat, device, base)
-        return ProcessRewards(self, opened.model, chat)
+        model = Learned(path=self.path, budget=self.budget).load(chat, device, base)
+        if not reads_steps(model):
+            raise BadInput(f"{self.path} judges whole answers, not steps: leave out name=process")
+        return ProcessRewards(self, model.requires_grad_(False).train(False), chat)
 
 
 class ProcessRewards:

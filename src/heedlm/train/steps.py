@@ -46,6 +46,17 @@ def step_ends(chat: Chat, ids: Sequence[int], steps: Sequence[str]) -> list[int]
     return [min(bisect_left(grown, length), last) for length in lengths[:-1]] + [last]
 
 
+def say_reads_steps(model: nn.Module) -> None:
+    """Note in a scalar model's config, with which it is saved, that its scores are log-odds of steps."""
+    config: Any = model.config
+    config.heed = {**(getattr(config, "heed", None) or {}), "reads": "steps"}
+
+
+def reads_steps(model: nn.Module) -> bool:
+    """Whether a scalar model is a process reward model."""
+    return (getattr(model.config, "heed", None) or {}).get("reads") == "steps"
+
+
 @dataclass(frozen=True)
 class Stepped:
     """An answer (prompt included) as a token row, the places of its steps' last tokens, and what was said of them."""

@@ -21,7 +21,7 @@ from heedlm.monitor.detector import Detector
 from heedlm.monitor.guard import Guard
 from heedlm.objectives import OnlineDpo, Ppo
 from heedlm.records import Demonstration, Document, Prompt, Rows, read
-from heedlm.rewards import files_of, is_learned
+from heedlm.rewards import ScalarSource, files_of, is_learned
 from heedlm.rollout.answering import fitting
 from heedlm.runs import Input, Run
 from heedlm.stages.rl import groups
@@ -143,9 +143,8 @@ def _reference(config: Config, policy: PreTrainedModel, chat: Chat) -> PreTraine
 
 def _reward(config: Config, base: PreTrainedModel, chat: Chat) -> Any:
     """The source of reward; with adapters a reward model may be one on the policy's base."""
-    if config.lora.rank and is_learned(config.reward):
-        source: Any = config.reward
-        return source.open(chat, tensor_device(base), base)
+    if config.lora.rank and isinstance(config.reward, ScalarSource):
+        return config.reward.open(chat, tensor_device(base), base)
     return config.reward.open(chat, tensor_device(base))
 
 
@@ -154,7 +153,7 @@ def _critic(config: Config, policy: PreTrainedModel | Adapted, reward: Any) -> P
 
     One on the policy's base can start only as a reward model that is on it too.
     """
-    model = reward.model if config.critic.init == "reward" and is_learned(config.reward) else None
+    model = reward.model if config.critic.init == "reward" and isinstance(config.reward, ScalarSource) else None
     if isinstance(policy, Adapted):
         return critic_on(policy, config.lora, model, seed=config.seed)
     return new_reward(policy, seed=config.seed) if model is None else new_critic(whole(model)).requires_grad_(True)
