@@ -35,7 +35,7 @@ Row = Mapping[str, float]
 
 
 def shards() -> list[Shard]:
-    """Twenty runs that ought to go well and twenty that ought not to."""
+    """Twenty runs that ought to go well, and thirty-four that ought not to."""
     made = []
     for seed in (1, 2):
         for rate in ("1e-4", "2e-4", "3e-4"):
@@ -50,6 +50,12 @@ def shards() -> list[Shard]:
         made.append(Shard("beta-0", seed, ("ppo_max", "kl.coef=0", *LENGTH)))
         made.append(Shard("beta-0-clip-none", seed, ("ppo_max", "kl.coef=0", "shaping.scale=none", *LENGTH)))
         made.append(Shard("beta-0-passes-4", seed, ("ppo_max", "kl.coef=0", "passes=4", *LENGTH)))
+        # A leash of 0.2 holds the policy against most faults; with a tenth of it they do harm.
+        for fault in ("flipped", "length", "wrong_token", "sampler", "no_eos"):
+            words = ("ppo_max", "kl.coef=0.02", *LENGTH)
+            made.append(Shard(f"loose-{fault}", seed, words, (*FAULTY, fault)))
+        for rate in ("1e-4", "3e-4"):
+            made.append(Shard(f"plain-lr{rate}", seed, ("plain", f"optim.lr={rate}", *LENGTH)))
     return made
 
 
