@@ -94,6 +94,13 @@ invitations = Table(
     Column("used_by", String(32), ForeignKey("users.id")),
 )
 
+facts = Table(
+    "facts",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("value", Text, nullable=False),  # `key`: random, makes the names of annotators in exports
+)
+
 erasures = Table(
     "erasures",
     metadata,
@@ -272,6 +279,7 @@ jobs = Table(
     Column("command", JSON, nullable=False),  # words of a heed command
     Column("upto", Integer),  # newest label it may read
     Column("pid", Integer),
+    Column("born", String(64)),  # when that process began, by which another one with its number is told apart
     Column("state", String(16), nullable=False),  # waiting, running, done, failed, stopped
     Column("run", Text),
     Column("note", Text),
