@@ -248,7 +248,9 @@ messages = Table(
     Column("role", String(16), nullable=False),
     Column("content", Text, nullable=False),
     Column("model", String(200)),
-    Column("state", String(16), nullable=False),  # whole, stopped, failed
+    Column("state", String(16), nullable=False),  # writing, whole, stopped, failed
+    Column("left_out", Integer, nullable=False, server_default="0"),  # oldest turns that the model could not read
+    Column("problem", Text),  # why it failed
     Column("created", Float, nullable=False),
 )
 
@@ -260,7 +262,7 @@ verdicts = Table(
     _of("user", index=True),
     Column("message", String(32), ForeignKey("messages.id", ondelete="CASCADE"), nullable=False),
     Column("against", String(32), ForeignKey("messages.id", ondelete="CASCADE")),  # none: a thumb
-    Column("verdict", String(16), nullable=False),  # better, worse, same; up, down
+    Column("verdict", String(16), nullable=False),  # better, worse, same; up, down; none: taken back
     Column("reason", Text),
     Column("version", Integer, nullable=False),
     Column("key", String(64), nullable=False),
