@@ -6,8 +6,10 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from heedlm.judges.asked import Asked, centred, expected_score
+from heedlm.judges.endpoint import Endpoint
 from heedlm.judges.local import Local
-from heedlm.judges.orders import BothOrders, both_orders, clamp, option_probability
+from heedlm.judges.orders import BothOrders, both_orders, both_orders_all, clamp, option_probability
 from heedlm.judges.scripted import Scripted
 
 
@@ -17,8 +19,21 @@ def _from_text(value: Any) -> Any:
 
 
 Judge = Annotated[
-    Annotated[Local | Scripted, Field(discriminator="name")],
+    Annotated[Local | Endpoint | Scripted, Field(discriminator="name")],
     BeforeValidator(_from_text),
 ]
 
-__all__ = ["BothOrders", "Judge", "Local", "Scripted", "both_orders", "clamp", "option_probability"]
+__all__ = [
+    "Asked",
+    "BothOrders",
+    "Endpoint",
+    "Judge",
+    "Local",
+    "Scripted",
+    "both_orders",
+    "both_orders_all",
+    "centred",
+    "clamp",
+    "expected_score",
+    "option_probability",
+]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from heedlm.errors import NotFinite
+from heedlm.judges.asked import Asked, Pair, softmax
 
 if TYPE_CHECKING:
     from heedlm.records import Message
@@ -49,15 +49,35 @@ def both_orders(judge: Judge, prompt: Sequence[Message], a: str, b: str) -> Both
     Raises:
         NotFinite: The judge's probability is NaN or outside [0, 1].
     """
-    first, second = judge.compare(prompt, a, b), judge.compare(prompt, b, a)
-    one, two = _checked(first.preference, judge.name), _checked(second.preference, judge.name)
-    return BothOrders(one, None if two is None else 1 - two, first.reason or second.reason)
+    return both_orders_all(judge, [(prompt, a, b)])[0]
+
+
+def both_orders_all(judge: Judge, pairs: Sequence[Pair], questions: Sequence[str] | None = None) -> list[BothOrders]:
+    """`both_orders` of many pairs, asked together where the judge can.
+
+    Args:
+        judge: Who is asked.
+        pairs: Conversations with two answers each.
+        questions: A question for each pair, for judges that are asked in words.
+
+    Raises:
+        NotFinite: A probability is NaN or outside [0, 1].
+    """
+    swapped = [(prompt, b, a) for prompt, a, b in pairs]
+    if isinstance(judge, Asked):
+        verdicts = judge.compare_all([*pairs, *swapped], None if questions is None else [*questions, *questions])
+    else:
+        verdicts = [judge.compare(*pair) for pair in [*pairs, *swapped]]
+    found = []
+    for first, second in zip(verdicts[: len(pairs)], verdicts[len(pairs) :], strict=True):
+        one, two = _checked(first.preference, judge.name), _checked(second.preference, judge.name)
+        found.append(BothOrders(one, None if two is None else 1 - two, first.reason or second.reason))
+    return found
 
 
 def option_probability(logp_a: float, logp_b: float) -> float:
     """P(A) from the log-probabilities (nats) of two options: softmax over {A, B}. Source: docs/methods.md §6.1."""
-    difference = logp_b - logp_a
-    return 1 / (1 + math.exp(difference)) if difference < 700 else 0.0
+    return softmax((logp_a, logp_b))[0]
 
 
 def clamp(preference: float, low: float = 0.4, high: float = 0.6) -> float:

@@ -10,6 +10,7 @@ from heedlm.rewards.ensemble import Ensemble
 from heedlm.rewards.function import Function
 from heedlm.rewards.game import Walk
 from heedlm.rewards.gold import GoldReward
+from heedlm.rewards.judged import Judged
 from heedlm.rewards.learned import Learned
 from heedlm.rewards.process import ProcessReward
 from heedlm.rewards.rules import EndsWell, NearLength, Pattern
@@ -42,7 +43,7 @@ ScalarSource = Learned | Ensemble | TwoModel | ProcessReward
 
 def is_learned(source: Any) -> bool:
     """Whether a reward source is a model of what is wanted, which a policy can fool; a rule is what is wanted."""
-    return isinstance(source, ScalarSource)
+    return isinstance(source, ScalarSource | Judged)
 
 
 def files_of(source: Any) -> dict[str, str]:
@@ -51,38 +52,38 @@ def files_of(source: Any) -> dict[str, str]:
         return {f"reward_model_{place}": path for place, path in enumerate(source.paths, 1)}
     if isinstance(source, TwoModel):
         return {"reward_helpful": source.helpful, "reward_safety": source.safety}
-    path = getattr(source, "path", None)
+    path = getattr(source.judge if isinstance(source, Judged) else source, "path", None)
     if path is None:
         return {}
     return {"reward_code" if isinstance(source, Function) else "reward_model": str(path)}
 
 
-RewardSource = Annotated[
-    Annotated[
-        Learned
-        | Ensemble
-        | TwoModel
-        | ProcessReward
-        | GoldReward
-        | EndsWell
-        | NearLength
-        | Pattern
-        | Sums
-        | Verse
-        | Layout
-        | Function
-        | Walk,
-        Field(discriminator="name"),
-    ],
-    BeforeValidator(source_from_text),
-]
+AnySource = (
+    Learned
+    | Ensemble
+    | TwoModel
+    | ProcessReward
+    | GoldReward
+    | Judged
+    | EndsWell
+    | NearLength
+    | Pattern
+    | Sums
+    | Verse
+    | Layout
+    | Function
+    | Walk
+)
+RewardSource = Annotated[Annotated[AnySource, Field(discriminator="name")], BeforeValidator(source_from_text)]
 
 __all__ = [
+    "AnySource",
     "EndsWell",
     "Ensemble",
     "Episodes",
     "Function",
     "GoldReward",
+    "Judged",
     "Layout",
     "Learned",
     "NearLength",
