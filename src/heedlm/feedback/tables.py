@@ -212,7 +212,7 @@ labels = Table(
     Column("group", String(64)),
     Column("created", Float, nullable=False),
     UniqueConstraint("user", "key"),
-    UniqueConstraint("item", "user", "version"),
+    UniqueConstraint("assignment", "version"),
 )
 
 scores = Table(
