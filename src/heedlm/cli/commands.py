@@ -54,8 +54,26 @@ COMMANDS = {
     "label": Command(
         "heedlm.stages.label",
         "Feedback",
-        "rank the answers to each prompt by simulated annotators",
-        "heed label answers=runs/sample/NAME",
+        "rank the answers to each prompt by simulated annotators, or by a judge or grader",
+        "heed label answers=runs/sample/NAME judge.name=local judge.path=MODEL",
+    ),
+    "critique": Command(
+        "heedlm.stages.critique",
+        "Feedback",
+        "criticise and revise a model's answers by the principles of a constitution, into demonstrations",
+        "heed critique answers=runs/sample/NAME reviewer=MODEL",
+    ),
+    "denoise": Command(
+        "heedlm.stages.denoise",
+        "Feedback",
+        "find comparisons that are likely wrong, by many reward models, and mend them",
+        "heed denoise model=runs/sft/NAME data=runs/label/NAME",
+    ),
+    "steps": Command(
+        "heedlm.stages.steps",
+        "Feedback",
+        "label the steps of answers as right or wrong, by checking them or by completing from each",
+        "heed steps answers=runs/sample/NAME",
     ),
     "reward": Command(
         "heedlm.stages.reward",
@@ -133,11 +151,35 @@ COMMANDS = {
         "heed lineage runs/ppo/NAME",
     ),
     "resume": Command("heedlm.cli.resume", "Runs", "go on with a run that was stopped", "heed resume runs/ppo/NAME"),
+    "compare": Command(
+        "heedlm.pipelines.compare",
+        "Whole path",
+        "several methods over several seeds on the same feedback, tuned and measured alike",
+        "heed compare model=runs/sft/NAME data=runs/label/NAME reward=runs/reward/NAME prompts=runs/village/NAME",
+    ),
+    "loop": Command(
+        "heedlm.pipelines.loop",
+        "Whole path",
+        "rounds of sampling, comparing, refitting the reward model and training",
+        "heed loop model=runs/sft/NAME prompts=runs/village/NAME",
+    ),
     "align": Command(
         "heedlm.pipelines.align",
         "Whole path",
         "align a model of your own: every stage you give input for",
         "heed align --model PATH --demonstrations FILE --comparisons FILE --prompts FILE",
+    ),
+    "constitution": Command(
+        "heedlm.pipelines.constitution",
+        "Whole path",
+        "a constitutional round: critique, revision, fine-tuning, comparisons by principle, reward model, PPO",
+        "heed constitution tiny model=runs/sft/NAME prompts=runs/village/NAME",
+    ),
+    "self-reward": Command(
+        "heedlm.pipelines.self_reward",
+        "Whole path",
+        "self-rewarding rounds: sample, grade by a rubric, train on best against worst, and again",
+        "heed self-reward model=runs/sft/NAME prompts=prompts.jsonl grader.path=self",
     ),
     "demo": Command(
         "heedlm.pipelines.demo",
