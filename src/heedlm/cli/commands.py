@@ -126,6 +126,30 @@ COMMANDS = {
         "make the first owner of a feedback database, or give somebody a new password",
         "heed owner ada",
     ),
+    "import": Command(
+        "heedlm.stages.importing",
+        "Feedback",
+        "put answers and judgements from a file into a project: Heed's rows, Argilla's and Label Studio's exports",
+        "heed import answers.jsonl project=Frogs",
+    ),
+    "export": Command(
+        "heedlm.stages.export",
+        "Feedback",
+        "a project's labels, or what people said in chats, as rows that train a model",
+        "heed export Frogs to=comparisons.jsonl",
+    ),
+    "backup": Command(
+        "heedlm.stages.backup",
+        "Feedback",
+        "save a feedback database, also while people work in it",
+        "heed backup feedback.db to=backups/monday.db",
+    ),
+    "restore": Command(
+        "heedlm.stages.restore",
+        "Feedback",
+        "a feedback database from its backup; nothing is overwritten",
+        "heed restore backups/monday.db to=feedback.db",
+    ),
     "report": Command(
         "heedlm.stages.report",
         "Measure and use",

@@ -104,6 +104,18 @@ class Database:
         return str(self.file) if self.file else self.url.render_as_string(hide_password=True)
 
 
+def open_existing(url: str) -> Database:
+    """A database that is there already: where one is only read, a mistyped path must not make another.
+
+    Raises:
+        BadInput: There is none.
+    """
+    file = Path(str(make_url(url).database)) if url.startswith("sqlite:") else Path(url)
+    if ("://" not in url or url.startswith("sqlite:")) and not file.is_file():
+        raise BadInput(f"{file}: there is no database")
+    return Database(url)
+
+
 def _url(text: str) -> URL:
     """The URL, or one made from a bare path."""
     try:

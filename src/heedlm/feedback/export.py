@@ -1,0 +1,267 @@
+"""What people said, as rows that train a model: a project's newest labels at a point in time, or verdicts from chats.
+
+An export is a run like any other (`runs/export/NAME`): its files have fingerprints, and its `run.json` tells which
+labels went in. Labels are only ever added, so the same point in time gives the same rows, until somebody's erasure
+takes theirs away (feedback/erasure.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import re
+import secrets
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import sqlalchemy as sa
+from pydantic import Field, NonNegativeInt
+
+from heedlm.config import StageConfig
+from heedlm.errors import BadInput
+from heedlm.feedback.accounts import User
+from heedlm.feedback.database import Database
+from heedlm.feedback.interchange import Form
+from heedlm.feedback.projects import Project, Projects
+from heedlm.feedback.rows import Naming, Source, chat_rows, newest_verdict, project_rows
+from heedlm.feedback.tables import facts, labels, users
+from heedlm.records import Comparison, Demonstration, Rating, Row, Steps, Thumb, fault, write
+from heedlm.runs import Run, fingerprint, unused_name
+from heedlm.runs.lineage import all_runs
+
+CHAT = "chat"  # the name under which verdicts from chats are exported
+STAGE = "export"
+ROLES: dict[type[Row], str] = {
+    Comparison: "comparisons",
+    Demonstration: "demonstrations",
+    Rating: "ratings",
+    Steps: "steps",
+    Thumb: "thumbs",
+}
+COMMAND_LINE = User("", "the command line", "owner")  # whoever can read the file may read all of it
+
+
+class Config(StageConfig):
+    """Settings of an export."""
+
+    positional: ClassVar[str | None] = "project"
+
+    project: str = Field(description="project, by name or key; chat: verdicts from chats whose users gave consent")
+    database: str = Field("feedback.db", description="file of the feedback database, or postgresql://user@host/name")
+    upto: NonNegativeInt | None = Field(None, description="newest label that goes in; by default the newest there is")
+    names: bool = Field(False, description="annotators by name; else by a made-up name that is always the same")
+    tests: bool = Field(False, description="gold and qualification items as well")
+    to: Path | None = Field(None, description="file to write as well, in the form asked for")
+    form: Form = Field("heed", description="its columns: heed, or for trainers: pairs, kto, sft (messages)")
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Which labels an export is made of; kept in its `run.json` under `labels`.
+
+    Attributes:
+        database: Tells one database from another.
+        project: Key of the project, or chat.
+        name: Its name.
+        upto: The newest label there was, by its `seq`; none of a later one went in.
+        first: Lowest `seq` among the labels that went in.
+        last: Highest `seq` among them.
+        count: How many went in.
+        items: How many items they are about.
+        people: How many people gave them.
+        left_out: Labels and rows that did not go in, by reason.
+        fingerprint: Of the rows, in their order.
+    """
+
+    database: str
+    project: str
+    name: str
+    upto: int
+    first: int | None
+    last: int | None
+    count: int
+    items: int
+    people: int
+    left_out: dict[str, int]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Export:
+    """Rows, and where they come from."""
+
+    rows: list[Row]
+    lineage: Lineage
+
+    def by_role(self) -> dict[str, list[Row]]:
+        """The rows by what they are to a stage: comparisons, ratings, thumbs, demonstrations, steps."""
+        found: dict[str, list[Row]] = {}
+        for row in self.rows:
+            found.setdefault(ROLES[type(row)], []).append(row)
+        return found
+
+
+# ------------------------------------------------------------------------------------------ people
+
+
+def key_of(database: Database) -> bytes:
+    """The database's own random key, made when it is first needed."""
+    query = sa.select(facts.c.value).where(facts.c.name == "key")
+    with database.read() as connection:
+        found = connection.execute(query).scalar()
+    if found is None:
+        with database.write() as connection:
+            found = connection.execute(query).scalar()
+            if found is None:
+                found = secrets.token_hex(32)
+                connection.execute(sa.insert(facts).values(name="key", value=found))
+    return bytes.fromhex(found)
+
+
+def identity(database: Database) -> str:
+    """What tells this database from every other, wherever its file is moved."""
+    return hmac.new(key_of(database), b"database", hashlib.sha256).hexdigest()[:16]
+
+
+def pseudonym(database: Database, user: str) -> str:
+    """The made-up name of a person: always the same, and nobody finds the person by it without the database."""
+    return "person-" + hmac.new(key_of(database), user.encode(), hashlib.sha256).hexdigest()[:12]
+
+
+def naming(database: Database, real: bool = False) -> Naming:
+    """How annotators are called in rows."""
+    if not real:
+        return lambda user: pseudonym(database, user)
+    with database.read() as connection:
+        known = {row.id: row.name for row in connection.execute(sa.select(users.c.id, users.c.name))}
+    return lambda user: known[user]
+
+
+# ------------------------------------------------------------------------------------------ collecting
+
+
+def find_project(database: Database, name: str) -> Project:
+    """A project by key or name.
+
+    Raises:
+        BadInput: There is none, or several have the name.
+    """
+    known = Projects(database).mine(COMMAND_LINE)
+    found = [project for project in known if name in (project.id, project.name)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        keys = ", ".join(project.id for project in found)
+        raise BadInput(f"{database}: {len(found)} projects are called {name!r}: give a key, one of {keys}")
+    listed = ", ".join(repr(project.name) for project in known[:10]) or "none yet"
+    raise BadInput(f"{database}: there is no project {name!r}; it has: {listed}")
+
+
+def collect(
+    database: Database, project: str, upto: int | None = None, *, names: bool = False, tests: bool = False
+) -> Export:
+    """A project's rows, or those from chats.
+
+    Args:
+        database: Where they are kept.
+        project: Name or key of the project; chat: verdicts from chats.
+        upto: Newest label that may go in (its `seq`).
+        names: Call annotators by name.
+        tests: Take gold and qualification items too.
+
+    Raises:
+        BadInput: There is no such project.
+    """
+    called = naming(database, names)
+    left_out: Counter[str] = Counter()
+    if project == CHAT:
+        with database.read() as connection:
+            newest = newest_verdict(connection, upto)
+            said = list(chat_rows(connection, newest, called, left_out))
+        return _export(database, CHAT, CHAT, newest, said, left_out)
+    found = find_project(database, project)
+    with database.read() as connection:
+        last = sa.select(sa.func.max(labels.c.seq)).where(labels.c.project == found.id)
+        newest = connection.execute(last if upto is None else last.where(labels.c.seq <= upto)).scalar() or 0
+        said = list(project_rows(connection, found, newest, called, tests, left_out))
+    return _export(database, found.id, found.name, newest, said, left_out)
+
+
+def _export(
+    database: Database, key: str, name: str, upto: int, said: Sequence[Source], left_out: Counter[str]
+) -> Export:
+    rows: list[Row] = []
+    for source in said:
+        for row in source.rows:
+            reason = fault(row)
+            if reason is None:
+                rows.append(row)
+            else:
+                left_out[reason] += 1
+    used = [source for source in said if source.rows]
+    seqs = [source.seq for source in used]
+    lines = "\n".join(row.model_dump_json(exclude_defaults=True) for row in rows)
+    lineage = Lineage(
+        database=identity(database),
+        project=key,
+        name=name,
+        upto=upto,
+        first=min(seqs, default=None),
+        last=max(seqs, default=None),
+        count=len(seqs),
+        items=len({source.about for source in used}),
+        people=len({source.user for source in used}),
+        left_out={reason: count for reason, count in sorted(left_out.items()) if count},
+        fingerprint="sha256:" + hashlib.sha256(lines.encode("utf-8", "surrogatepass")).hexdigest(),
+    )
+    return Export(rows, lineage)
+
+
+# ------------------------------------------------------------------------------------------ runs
+
+
+def export_run(database: Database, config: Config) -> Run:
+    """An export as a run; one of the same rows that lies there already is used again.
+
+    Raises:
+        BadInput: There is no such project, or nothing to export yet.
+    """
+    found = collect(database, config.project, config.upto, names=config.names, tests=config.tests)
+    if not found.rows:
+        why = ", ".join(f"{count} {reason}" for reason, count in found.lineage.left_out.items())
+        raise BadInput(f"{database}: {found.lineage.name!r} has no labels to export" + (f" ({why})" if why else ""))
+    for run in exports(config.out, identity(database)):
+        same = run.info.results["labels"] == asdict(found.lineage) and settings_of(run) == (config.names, config.tests)
+        if same and all(fingerprint(run.path / item.path) == item.fingerprint for item in run.info.outputs):
+            return run
+    base = config.name or re.sub(r"[^\w.-]+", "-", found.lineage.name).strip("-.") or STAGE
+    given = {"database": str(database), "upto": found.lineage.upto, "name": unused_name(config.out, STAGE, base)}
+    this = Run.create(STAGE, config.model_copy(update={**given, "to": None, "form": "heed"}))
+    with this:
+        fill(this, found)
+    return this
+
+
+def fill(run: Run, found: Export) -> None:
+    """Write the rows into the run's folder, in place of what it held, and say which labels they are made of."""
+    roles = found.by_role()
+    for role in sorted({*roles, *(item.role for item in run.info.outputs)}):
+        path = run.path / f"{role}.jsonl"
+        run.add_output(role, path, rows=write(path, roles.get(role, [])))
+    run.note(labels=asdict(found.lineage))
+
+
+def exports(folder: Path, database: str) -> list[Run]:
+    """The complete exports of a database among the runs of a folder, oldest first."""
+    done = [run for run in all_runs([folder]) if run.info.stage == STAGE and run.info.status == "complete"]
+    return [run for run in done if run.info.results.get("labels", {}).get("database") == database]
+
+
+def settings_of(run: Run) -> tuple[bool, bool]:
+    """Whether an export calls annotators by name, and whether it holds gold and qualification items."""
+    settings = json.loads((run.path / "config.json").read_text(encoding="utf-8"))
+    return bool(settings["names"]), bool(settings["tests"])
