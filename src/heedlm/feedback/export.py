@@ -27,8 +27,9 @@ from heedlm.feedback.accounts import User
 from heedlm.feedback.database import Database
 from heedlm.feedback.interchange import Form
 from heedlm.feedback.projects import Project, Projects
-from heedlm.feedback.rows import Naming, Source, chat_rows, newest_verdict, project_rows
+from heedlm.feedback.rows import Naming, Source, chat_rows, project_rows
 from heedlm.feedback.tables import facts, labels, users
+from heedlm.feedback.verdicts import Verdicts
 from heedlm.records import Comparison, Demonstration, Rating, Row, Steps, Thumb, fault, write
 from heedlm.runs import Run, fingerprint, unused_name
 from heedlm.runs.lineage import all_runs
@@ -68,7 +69,7 @@ class Lineage:
         project: Key of the project, or chat.
         name: Its name.
         upto: The newest label there was, by its `seq`; none of a later one went in.
-        first: Lowest `seq` among the labels that went in.
+        first: Lowest `seq` among the labels that went in; of chats none.
         last: Highest `seq` among them.
         count: How many went in.
         items: How many items they are about.
@@ -127,15 +128,14 @@ def identity(database: Database) -> str:
     return hmac.new(key_of(database), b"database", hashlib.sha256).hexdigest()[:16]
 
 
-def pseudonym(database: Database, user: str) -> str:
-    """The made-up name of a person: always the same, and nobody finds the person by it without the database."""
-    return "person-" + hmac.new(key_of(database), user.encode(), hashlib.sha256).hexdigest()[:12]
-
-
 def naming(database: Database, real: bool = False) -> Naming:
-    """How annotators are called in rows."""
+    """How people are called in rows: by a made-up name, always the same, or by their real one.
+
+    Nobody finds the person behind a made-up name without the database.
+    """
     if not real:
-        return lambda user: pseudonym(database, user)
+        key = key_of(database)
+        return lambda user: "person-" + hmac.new(key, user.encode(), hashlib.sha256).hexdigest()[:12]
     with database.read() as connection:
         known = {row.id: row.name for row in connection.execute(sa.select(users.c.id, users.c.name))}
     return lambda user: known[user]
@@ -179,10 +179,8 @@ def collect(
     called = naming(database, names)
     left_out: Counter[str] = Counter()
     if project == CHAT:
-        with database.read() as connection:
-            newest = newest_verdict(connection, upto)
-            said = list(chat_rows(connection, newest, called, left_out))
-        return _export(database, CHAT, CHAT, newest, said, left_out)
+        newest = Verdicts(database).newest() if upto is None else upto
+        return _export(database, CHAT, CHAT, newest, list(chat_rows(database, newest, called)), left_out)
     found = find_project(database, project)
     with database.read() as connection:
         last = sa.select(sa.func.max(labels.c.seq)).where(labels.c.project == found.id)
@@ -203,7 +201,7 @@ def _export(
             else:
                 left_out[reason] += 1
     used = [source for source in said if source.rows]
-    seqs = [source.seq for source in used]
+    seqs = [source.seq for source in used if source.seq is not None]
     lines = "\n".join(row.model_dump_json(exclude_defaults=True) for row in rows)
     lineage = Lineage(
         database=identity(database),
@@ -212,8 +210,8 @@ def _export(
         upto=upto,
         first=min(seqs, default=None),
         last=max(seqs, default=None),
-        count=len(seqs),
-        items=len({source.about for source in used}),
+        count=len(used),
+        items=len({source.item for source in used}),
         people=len({source.user for source in used}),
         left_out={reason: count for reason, count in sorted(left_out.items()) if count},
         fingerprint="sha256:" + hashlib.sha256(lines.encode("utf-8", "surrogatepass")).hexdigest(),

@@ -10,6 +10,7 @@ from pydantic import Field
 from heedlm import runs
 from heedlm.config import Device, StageConfig
 from heedlm.errors import BadInput
+from heedlm.feedback.source import from_feedback
 from heedlm.models.compute import find_device
 from heedlm.pipelines.chain import Chain, check_settings
 from heedlm.records import Prompt, read, write
@@ -43,6 +44,7 @@ def run(config: Config, resume: Path | None = None) -> Run:
     Raises:
         BadInput: There is nothing to do, or PPO has prompts but no reward.
     """
+    config = from_feedback(config, "demonstrations", "comparisons")
     _check(config)
     find_device(config.device)
     overrides = {"sft": config.sft, "reward": config.reward_model, "ppo": config.ppo, "evaluate": config.evaluate}

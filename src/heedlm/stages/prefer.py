@@ -14,6 +14,7 @@ from heedlm import runs
 from heedlm.config import Device, StageConfig
 from heedlm.errors import BadInput
 from heedlm.evals.reward_model import held_out_accuracy
+from heedlm.feedback.source import from_feedback
 from heedlm.models.adapters import Lora, save_outputs
 from heedlm.models.chat import Chat
 from heedlm.models.compute import Compute, find_device
@@ -36,7 +37,7 @@ class Config(StageConfig):
     """Settings of preference training. The tiny values are those of docs/methods.md §9."""
 
     model: str = Field(description="policy to start from, usually the SFT run")
-    data: str = Field(description="comparisons or thumbs: a file, or a label run")
+    data: str = Field(description="comparisons or thumbs: a file, a label run, or feedback.db#PROJECT")
     labels: Literal["comparisons", "thumbs"] = Field(
         "comparisons", description="what the data holds; thumbs up and down train kto alone"
     )
@@ -72,6 +73,7 @@ def run(config: Config, resume: Path | None = None) -> Run:
     Raises:
         BadInput: A file or model is unusable, or what it holds is not what the objective learns from.
     """
+    config = from_feedback(config, "data", "held_out", "test")
     use_threads(config.threads)
     device = find_device(config.device)
     seed_everything(config.seed)

@@ -17,6 +17,7 @@ from heedlm.config import Device, StageConfig
 from heedlm.errors import BadInput
 from heedlm.evals.gates import Gates, advice
 from heedlm.evals.reward_model import RewardAccuracy, held_out_accuracy
+from heedlm.feedback.source import from_feedback
 from heedlm.models.adapters import Adapted, Lora, save_outputs, scalar_on, whole
 from heedlm.models.chat import Chat
 from heedlm.models.compute import Compute, find_device
@@ -44,7 +45,9 @@ class Config(StageConfig):
     """Settings of reward modelling. The tiny values are those of docs/methods.md §9."""
 
     model: str = Field(description="model whose trunk the reward model starts from, usually the SFT run")
-    data: str = Field(description="comparisons: a file, or a label run; with objective.name=process answers in steps")
+    data: str = Field(
+        description="comparisons: a file, a label run, or feedback.db#PROJECT; with objective.name=process in steps"
+    )
     criterion: Criterion | None = Field(None, description="use only comparisons by this criterion; all if not given")
     held_out: str | None = Field(None, description="comparisons that choose the weights; by default the run's own")
     test: str | None = Field(None, description="comparisons the accuracy is reported on; by default the run's own")
@@ -78,6 +81,7 @@ class Config(StageConfig):
 
 def run(config: Config, resume: Path | None = None) -> Run:
     """Train and return the run; its model is a one-label sequence classifier in Hugging Face layout."""
+    config = from_feedback(config, "data", "held_out", "test", "policy_test")
     use_threads(config.threads)
     device = find_device(config.device)
     seed_everything(config.seed)

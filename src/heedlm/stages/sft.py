@@ -9,6 +9,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from heedlm import runs
 from heedlm.config import Device, StageConfig
 from heedlm.errors import BadInput
+from heedlm.feedback.source import from_feedback
 from heedlm.models.adapters import Lora, save_outputs
 from heedlm.models.chat import Chat
 from heedlm.models.compute import Compute, find_device
@@ -29,7 +30,7 @@ class Config(StageConfig):
     """Settings of supervised fine-tuning. The tiny values are those of docs/methods.md §9."""
 
     model: str = Field(description="model to fine-tune: a run or a Hugging Face folder")
-    data: str = Field(description="demonstrations: a file, or a village run")
+    data: str = Field(description="demonstrations: a file, a village run, or feedback.db#PROJECT")
     held_out: str | None = Field(
         None, description="held-out demonstrations; by default what the run given as data holds"
     )
@@ -49,6 +50,7 @@ class Config(StageConfig):
 
 def run(config: Config, resume: Path | None = None) -> Run:
     """Fine-tune on the answers alone and return the run; its model has the lowest held-out loss of all evaluated."""
+    config = from_feedback(config, "data", "held_out")
     use_threads(config.threads)
     device = find_device(config.device)
     seed_everything(config.seed)
