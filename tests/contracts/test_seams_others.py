@@ -19,6 +19,7 @@ from heedlm.ops.types import Rollouts
 from heedlm.records import Message, Prompt
 from heedlm.rewards import Episodes, game
 from heedlm.rollout import Sampling
+from heedlm.train.steps import say_reads_steps
 from heedlm.village import Village
 
 
@@ -31,6 +32,7 @@ class Home:
     policy: Path
     reward: Path
     safety: Path
+    steps: Path
     function: Path
     prompts: list[Prompt]
 
@@ -48,9 +50,12 @@ def home(tmp_path_factory):
     save_model(model, tokenizer, folder / "policy", "a random policy")
     save_model(new_reward(model), tokenizer, folder / "reward", "a random reward model")
     save_model(new_reward(model, seed=1), tokenizer, folder / "safety", "another")
+    judge = new_reward(model, seed=2)
+    say_reads_steps(judge)
+    save_model(judge, tokenizer, folder / "steps", "one that judges steps")
     function = folder / "mine.py"
     function.write_text("def score(p, r, m):\n    return [len(t) for t in m['tokens'][:-1]] + [len(r) / (1 + len(p))]")
-    models = (folder / name for name in ("policy", "reward", "safety"))
+    models = (folder / name for name in ("policy", "reward", "safety", "steps"))
     return Home(tokenizer, model, *models, function, list(Village().prompts(6, "dev")))
 
 
@@ -75,7 +80,7 @@ REWARDS = {
     "walk": lambda home: {"cost": 0.5},
     "ensemble": lambda home: {"paths": (str(home.reward), str(home.safety)), "combine": "penalised"},
     "two_model": lambda home: {"helpful": str(home.reward), "safety": str(home.safety), "threshold": 0.5},
-    "process": lambda home: {"path": str(home.reward), "dense": 0.5},
+    "process": lambda home: {"path": str(home.steps), "dense": 0.5},
     "sums": lambda home: {},
     "verse": lambda home: {"lines": 1, "characters": 4},
     "layout": lambda home: {"characters": 40},

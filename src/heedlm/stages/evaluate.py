@@ -14,7 +14,10 @@ from transformers import PreTrainedModel
 from heedlm import runs
 from heedlm.config import Device, StageConfig
 from heedlm.errors import BadInput
-from heedlm.evals.reward_model import held_out_accuracy
+from heedlm.evals.bootstrap import Interval, bootstrap_mean
+from heedlm.evals.calibration import correctness
+from heedlm.evals.gates import Gates, advice
+from heedlm.evals.reward_model import RewardAccuracy, held_out_accuracy
 from heedlm.evals.text import describe as text_statistics
 from heedlm.evals.winrate import (
     Setting,
@@ -28,7 +31,7 @@ from heedlm.judges import Local
 from heedlm.judges import Scripted as ScriptedJudge
 from heedlm.models.chat import Chat
 from heedlm.models.compute import find_device
-from heedlm.models.forward import context_limit
+from heedlm.models.forward import context_limit, tensor_device
 from heedlm.models.load import check_same_vocabulary, load_with_tokenizer
 from heedlm.ops.kl import k1
 from heedlm.ops.masked import masked_mean
@@ -36,27 +39,24 @@ from heedlm.ops.types import Rollouts
 from heedlm.progress import progress
 from heedlm.records import Comparison, Prompt, read
 from heedlm.rewards import (
-    EndsWell,
+    AnySource,
     Episodes,
-    Function,
     GoldReward,
-    Learned,
-    NearLength,
-    Pattern,
-    Walk,
+    RewardSource,
+    ScalarSource,
+    files_of,
     source_from_text,
 )
-from heedlm.rewards.learned import LearnedReward
 from heedlm.rollout import Engine, Native, Sampling
 from heedlm.rollout.answering import answer, fitting
 from heedlm.runs import Input, Run
 from heedlm.seams import Judge, Scorer
 from heedlm.train.experience import rollout_logps
 from heedlm.train.loop import use_threads
-from heedlm.train.ranking import ranking_scores, rankings_of
+from heedlm.train.ranking import as_rollouts, rankings_of
 from heedlm.train.state import seed_everything
 
-Referee = Learned | GoldReward | EndsWell | NearLength | Pattern | Walk | Function | Local | ScriptedJudge
+Referee = AnySource | Local | ScriptedJudge
 
 
 class Config(StageConfig):
@@ -72,8 +72,11 @@ class Config(StageConfig):
     judge: Annotated[Annotated[Referee, Field(discriminator="name")], BeforeValidator(source_from_text)] = Field(
         GoldReward(), description="who decides: gold (village only), a reward run, a rule, or a judge"
     )
-    reward: str | None = Field(None, description="reward run whose scores are reported beside the verdicts")
-    comparisons: str | None = Field(None, description="ranked answers on which the reward run's accuracy is measured")
+    reward: RewardSource | None = Field(
+        None, description="reward whose scores are reported beside the verdicts, and which is put to the gates"
+    )
+    comparisons: str | None = Field(None, description="ranked answers on which the reward's accuracy is measured")
+    gates: Gates = Field(Gates(), description="what a reward must reach before PPO is advised")
     limit: PositiveInt = Field(500, description="test prompts used")
     limit_dev: PositiveInt = Field(200, description="development prompts used to choose temperatures")
     temperatures: tuple[NonNegativeFloat, ...] = Field(
@@ -121,14 +124,14 @@ def run(config: Config, resume: Path | None = None) -> Run:
     for contestant in (ours, theirs):
         test = fitting(test, contestant.chat, contestant.model)
     dev = _development(config, ours, theirs)
-    if isinstance(config.judge, Learned) or config.reward:
+    if isinstance(config.judge, ScalarSource) or isinstance(config.reward, ScalarSource):
         tokenizers = (ours.chat.tokenizer, theirs.chat.tokenizer)
         remedy = "one reward model cannot score both; decide by gold, a rule or a judge, without reward="
         check_same_vocabulary(*tokenizers, (config.model, config.against), remedy=remedy)
     referee = _Referee(config.judge, ours.chat, device)
     if config.comparisons and not config.reward:
         raise BadInput("comparisons= measure a reward model: name it with reward=")
-    scorer = Learned(path=config.reward).open(ours.chat, device) if config.reward else None
+    scorer: Scorer | None = config.reward.open(ours.chat, device) if config.reward else None
     this = Run.resume(resume) if resume else Run.create("evaluate", config, _inputs(config))
     with this:
         runs.quarantine(this, "prompts", test)
@@ -150,8 +153,8 @@ def run(config: Config, resume: Path | None = None) -> Run:
                 bar.advance(1)
             rows[-1] = Setting(**{**rows[-1].__dict__, "counts": True})
             facts = _facts(ours, theirs, scorer, test.rows, config)
-            if scorer is not None and config.comparisons:
-                facts["reward_model"] = _accuracy(scorer, ours.chat, config)
+            if scorer is not None:
+                facts |= _put_to_the_gates(scorer, referee, ours, test.rows, config)
         temperatures = [{str(t): value for t, value in table.items()} for table in chosen]
         this.note(
             settings=[row.to_dict() for row in rows],
@@ -282,13 +285,42 @@ def _drift(model: PreTrainedModel, against: PreTrainedModel, rollouts: Rollouts,
     }
 
 
-def _accuracy(scorer: LearnedReward, chat: Chat, config: Config) -> dict[str, object]:
-    """Accuracy of the reward model on rankings it has not been trained on."""
+def _put_to_the_gates(
+    scorer: Scorer, referee: _Referee, ours: Contestant, prompts: Sequence[Prompt], config: Config
+) -> dict[str, Any]:
+    """Accuracy of a reward on given rankings and on the policy's own answers, and whether PPO should start on it."""
+    facts: dict[str, Any] = {}
+    own = None if config.judge == config.reward else _on_policy(scorer, referee, ours, prompts)
+    if own is not None:
+        facts["accuracy_policy"] = own.to_dict()
+    if config.comparisons:
+        found = _accuracy(scorer, ours, config)
+        facts |= {"reward_model": found.to_dict(), "advice": advice(found, config.gates, own).to_dict()}
+    return facts
+
+
+def _on_policy(scorer: Scorer, referee: _Referee, ours: Contestant, prompts: Sequence[Prompt]) -> Interval | None:
+    """How often a reward orders two answers of the policy as the referee does; None where that knows no difference."""
+    seed = ours.config.seed * 2 + 17
+    one, two = (ours.answers(prompts, 1.0, seed + k) for k in range(2))
+    outcomes, _ = referee.outcomes(one, two)
+    margins = (scorer.score(one).total - scorer.score(two).total).tolist()
+    decided = [margin if won > 0.5 else -margin for margin, won in zip(margins, outcomes, strict=True) if won != 0.5]
+    return bootstrap_mean(correctness(decided), seed=ours.config.seed) if decided else None
+
+
+def _accuracy(scorer: Scorer, ours: Contestant, config: Config) -> RewardAccuracy:
+    """Accuracy of a reward on rankings it has not been trained on."""
     path = runs.find_data(str(config.comparisons), "comparisons_test")
-    limit = context_limit(scorer.model) or config.budget
-    comparisons, rankings = rankings_of(chat, read(path, Comparison, max_bad_rows=config.max_bad_rows), limit)
-    scores = ranking_scores(scorer.model, rankings, budget=config.budget)
-    return held_out_accuracy(comparisons, scores, seed=config.seed).to_dict()
+    limit = context_limit(ours.model) or config.budget
+    comparisons, rankings = rankings_of(ours.chat, read(path, Comparison, max_bad_rows=config.max_bad_rows), limit)
+    scores = []
+    for comparison, ranking in zip(comparisons, rankings, strict=True):
+        prompt = Prompt(id=comparison.id, messages=comparison.prompt, meta=comparison.meta)
+        texts = [answer.text for answer in comparison.answers]
+        rollouts = as_rollouts(ranking.rows).to(tensor_device(ours.model))
+        scores.append(scorer.score(Episodes([prompt] * len(texts), texts, rollouts)).total.tolist())
+    return held_out_accuracy(comparisons.rows, scores, seed=config.seed)
 
 
 def _text(episodes: Episodes) -> dict[str, Any]:
@@ -345,7 +377,8 @@ def _inputs(config: Config) -> list[Input]:
         Input("against", config.against),
         Input("prompts", config.prompts),
     ]
-    if isinstance(config.judge, Learned | Function):
-        inputs.append(Input("judge", config.judge.path))
-    extra = {"reward_model": config.reward, "prompts_dev": config.prompts_dev, "comparisons": config.comparisons}
+    judges = list(files_of(config.judge).values()) if isinstance(config.judge, AnySource) else []
+    inputs += [Input("judge" if len(judges) == 1 else f"judge_{n}", path) for n, path in enumerate(judges, 1)]
+    inputs += [Input(role, path) for role, path in files_of(config.reward).items()]
+    extra = {"prompts_dev": config.prompts_dev, "comparisons": config.comparisons}
     return inputs + [Input(role, path) for role, path in extra.items() if path is not None]

@@ -15,12 +15,19 @@ from heedlm.config import Device
 from heedlm.errors import BadInput
 from heedlm.models.chat import Chat
 from heedlm.models.compute import find_device
-from heedlm.models.forward import context_limit, logits, reward_scores, tensor_device
+from heedlm.models.forward import context_limit, logits, tensor_device
 from heedlm.models.load import load_config, load_reward, load_with_tokenizer
 from heedlm.models.tokenizer import load_tokenizer
 from heedlm.ops.logprobs import token_logps
-from heedlm.records import Document, Message, read
+from heedlm.records import Document, Message, Prompt, read
+from heedlm.rewards import Ensemble, Episodes, Learned, ProcessReward
+from heedlm.seams import Scorer
+from heedlm.train.batching import Row
 from heedlm.train.loop import use_threads
+from heedlm.train.ranking import as_rollouts
+from heedlm.train.steps import reads_steps
+
+Scored = dict[str, float | int | str]
 
 
 class Config(Settings):
@@ -28,7 +35,9 @@ class Config(Settings):
 
     positional: ClassVar[str | None] = "model"
 
-    model: str = Field(description="a language model or a reward model: a run or a Hugging Face folder")
+    model: str = Field(
+        description="a language model or a reward model: a run or a folder; several reward models with commas between"
+    )
     text: tuple[str, ...] = Field((), description="texts to score")
     data: str | None = Field(None, description="file of texts to score")
     prompt: str | None = Field(None, description="with a reward model: the prompt that the texts answer")
@@ -40,7 +49,9 @@ def run(config: Config) -> dict[str, Any]:
     """Score and return one row a text; nothing is written.
 
     A language model gives the log-probability of the whole text, BOS given and EOS included, in nats; the mean a
-    token; and the perplexity exp(−mean). A reward model gives a reward.
+    token; and the perplexity exp(−mean). A reward model gives a reward, several their
+    mean, with each one's and their deviation. A process reward model gives the product of its steps' P(right), with
+    how many steps there are and the least of them.
     """
     use_threads(config.threads)
     device = find_device(config.device)
@@ -49,7 +60,8 @@ def run(config: Config) -> dict[str, Any]:
         texts += [document.text for document in read(runs.find_data(config.data, "corpus"), Document).rows]
     if not texts:
         raise BadInput("nothing to score: give text='…' or data=FILE")
-    folder = runs.find_model(config.model)
+    folders = [runs.find_model(path.strip()) for path in config.model.split(",")]
+    folder = folders[0]
     architectures = load_config(folder).architectures or [""]
     is_reward = architectures[0].endswith("ForSequenceClassification")
     if is_reward and config.prompt is None:
@@ -57,7 +69,7 @@ def run(config: Config) -> dict[str, Any]:
     if config.prompt is not None and not is_reward:
         raise BadInput(f"{config.model} is a language model and scores texts alone: leave out prompt=")
     if config.prompt is not None:
-        rows = _rewards(folder, device, config.prompt, texts)
+        rows = _rewards(folders, device, config.prompt, texts)
     else:
         rows = _likelihoods(folder, device, texts)
     return {"scores": rows, "text": "\n".join(_line(row) for row in rows)}
@@ -70,10 +82,10 @@ def _line(row: Mapping[str, float | int | str]) -> str:
 
 
 @torch.no_grad()
-def _likelihoods(folder: Path, device: torch.device, texts: list[str]) -> list[dict[str, float | int | str]]:
+def _likelihoods(folder: Path, device: torch.device, texts: list[str]) -> list[Scored]:
     model, tokenizer = load_with_tokenizer(folder, device=device)
     chat, limit = Chat(tokenizer), context_limit(model)
-    rows: list[dict[str, float | int | str]] = []
+    rows: list[Scored] = []
     for number, text in enumerate(texts):
         ids = chat.document_ids(text)
         if limit is not None and len(ids) > limit:
@@ -94,15 +106,22 @@ def _likelihoods(folder: Path, device: torch.device, texts: list[str]) -> list[d
     return rows
 
 
-@torch.no_grad()
-def _rewards(folder: Path, device: torch.device, prompt: str, texts: list[str]) -> list[dict[str, float | int | str]]:
-    model, tokenizer = load_reward(folder, device=device), load_tokenizer(folder)
-    chat = Chat(tokenizer)
-    head = chat.prompt_ids([Message(role="user", content=prompt)])
-    rows: list[dict[str, float | int | str]] = []
-    for text in texts:
-        ids = head + chat.response_ids(text)
-        tokens = torch.tensor([ids], device=tensor_device(model))
-        reward = reward_scores(model, tokens, torch.tensor([len(ids)], device=tokens.device))
-        rows.append({"text": text, "reward": float(reward[0]), "tokens": len(ids)})
+def _rewards(folders: list[Path], device: torch.device, prompt: str, texts: list[str]) -> list[Scored]:
+    chat = Chat(load_tokenizer(folders[0]))
+    source: Scorer
+    if len(folders) > 1:
+        source = Ensemble(paths=tuple(map(str, folders))).open(chat, device)
+    elif reads_steps(load_reward(folders[0])):
+        source = ProcessReward(path=str(folders[0])).open(chat, device)
+    else:
+        source = Learned(path=str(folders[0])).open(chat, device)
+    asked = Prompt(messages=(Message(role="user", content=prompt),))
+    head = chat.prompt_ids(asked.messages)
+    answers = [chat.response_ids(text) for text in texts]
+    given = [Row(head + ids, [False] * len(head) + [True] * len(ids)) for ids in answers]
+    found = source.score(Episodes([asked] * len(texts), texts, as_rollouts(given).to(device)))
+    rows: list[Scored] = []
+    for place, text in enumerate(texts):
+        row: Scored = {"text": text, "reward": float(found.total[place]), "tokens": len(given[place])}
+        rows.append(row | {name: float(part[place]) for name, part in found.parts.items()})
     return rows

@@ -14,7 +14,7 @@ from heedlm.models.chat import Chat
 from heedlm.models.forward import sequence_scores, tensor_device
 from heedlm.models.packed import Packed, pack_sequences
 from heedlm.objectives.bradley_terry import BradleyTerry, RankedBatch, Strength, ranked_batch
-from heedlm.ops.types import Loss
+from heedlm.ops.types import Loss, Rollouts
 from heedlm.records import Comparison, Message, Rows
 from heedlm.train.batching import Order, Row, microbatches
 from heedlm.train.language import language_terms
@@ -100,6 +100,20 @@ def ranking_scores(model: nn.Module, rankings: Sequence[Ranking], *, budget: int
             found[place] = [next(scores) for _ in rankings[place].rows]
     model.train(was_training)
     return found
+
+
+def as_rollouts(rows: Sequence[Row]) -> Rollouts:
+    """Given answers (each a row with its prompt) as if they had been sampled, for a reward source to score."""
+    lengths = torch.tensor([len(row) for row in rows])
+    width = int(lengths.max())
+    tokens = torch.tensor([row.ids + [0] * (width - len(row)) for row in rows])
+    return Rollouts(
+        tokens=tokens,
+        prompt_lengths=torch.tensor([row.mask.index(True) for row in rows]),
+        lengths=lengths,
+        logps=torch.zeros(tokens.shape),
+        ended=torch.ones(len(rows), dtype=torch.bool),
+    )
 
 
 def pack_rankings(rankings: Sequence[Ranking], device: torch.device | str = "cpu") -> Packed:
