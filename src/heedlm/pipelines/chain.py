@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -37,17 +37,29 @@ class Chain:
         self.overrides = overrides
         self.seconds: dict[str, float] = {}
 
-    def configure(self, stage: ModuleType, name: str, settings: Mapping[str, Any]) -> Any:
-        """The stage's settings: preset, then what the chain gives it, then what the user changed."""
-        words = [self.preset] if self.preset else []
+    def configure(
+        self, stage: ModuleType, name: str, settings: Mapping[str, Any], place: str = "", presets: Sequence[str] = ()
+    ) -> Any:
+        """The stage's settings: presets, then what the chain gives it, then what the user changed."""
+        words = [*([self.preset] if self.preset else []), *presets]
         common = {key: value for key, value in self.common.items() if key in stage.Config.model_fields}
-        given = {**common, **settings, "out": str(self.run.path)}
+        given = {**common, **settings, "out": str(self.run.path / place)}
         return load(stage.Config, [*words, *as_words(given), *as_words(self.overrides.get(name, {}))], stage=name)
 
-    def do(self, stage: ModuleType, name: str, settings: Mapping[str, Any]) -> Run:
-        """Run a stage, or take up the run of it that lies here already."""
-        earlier = [Run.open(path.parent) for path in (self.run.path / name).glob("*/run.json")]
-        config = self.configure(stage, name, settings)
+    def do(
+        self, stage: ModuleType, name: str, settings: Mapping[str, Any], *, place: str = "", presets: Sequence[str] = ()
+    ) -> Run:
+        """Run a stage, or take up the run of it that lies here already.
+
+        Args:
+            stage: The stage.
+            name: Its name, which is that of its presets.
+            settings: What the chain gives it.
+            place: Folder within the chain's own, for a chain that runs one stage several times.
+            presets: Presets beside the chain's.
+        """
+        earlier = [Run.open(path.parent) for path in (self.run.path / place / name).glob("*/run.json")]
+        config = self.configure(stage, name, settings, place, presets)
         if earlier and earlier[0].info.status == "complete":
             done = earlier[0]
         else:
@@ -84,3 +96,14 @@ def as_words(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
             text = "none" if value is None else str(value) if isinstance(value, Path) else json.dumps(value)
             words.append(f"{prefix}{key}={text}")
     return words
+
+
+def merged(*settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings, later ones over earlier ones."""
+    result: dict[str, Any] = {}
+    for one in settings:
+        for key, value in one.items():
+            old = result.get(key)
+            both = isinstance(value, Mapping) and isinstance(old, Mapping)
+            result[key] = merged(old, value) if both else value  # type: ignore[arg-type]
+    return result

@@ -5,6 +5,7 @@ Source: Bai et al. 2022 (constitutional AI); docs/methods.md §6.2.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,10 @@ def _comparison(config: Config, chain: Chain, revised: Run) -> tuple[Run, Run]:
     seed = {"seed": config.seed * 2 + 1}
     asked = {"model": str(revised.path), "prompts": config.prompts, "limit": config.limit}
     answers = chain.do(sample, "sample", asked | seed, place="comparison")
-    labels = chain.do(label, "label", {"answers": str(answers.path), **_labelling(config), **seed}, place="comparison")
+    who = chain.run.path / "comparison" / "judging.json"
+    who.write_text(json.dumps(_labelling(config), ensure_ascii=False, indent=2), encoding="utf-8")
+    given = {"answers": str(answers.path), **seed}
+    labels = chain.do(label, "label", given, place="comparison", presets=[str(who)])
     trained = {"model": str(revised.path), "data": str(labels.path), **seed}
     return labels, chain.do(reward, "reward", trained, place="comparison")
 

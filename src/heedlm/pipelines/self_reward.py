@@ -90,7 +90,7 @@ def _round(config: Config, chain: Chain, number: int, model: str, prompts: list[
     labels = chain.do(label, "label", grading, place=place)
     training = {"model": model, "data": str(labels.path), "seed": seed}
     tuned = chain.do(prefer, "prefer", training, place=place)
-    comparing = {"model": str(tuned.path), "against": config.model, "prompts": config.prompts, "seed": seed}
+    comparing = {"model": str(tuned.path), "against": config.model, "prompts": config.prompts, "seed": config.seed}
     measured = chain.do(evaluate, "evaluate", comparing, place=place)
     for each in (tuned, measured):
         write_report(each.path)
