@@ -217,7 +217,7 @@ class ByGrades(Source):
 def strength_of(preferences: Sequence[float]) -> Strength:
     """How far pairs are from even on average, in the words that people choose from."""
     distance = statistics.fmean(abs(2 * p - 1) for p in preferences)
-    return next((word for least, word in _STRENGTHS if distance >= least), "negligibly")
+    return next((word for least, word in _STRENGTHS if distance > least - 1e-9), "negligibly")
 
 
 def as_line(place: int, row: Answers, entry: Entry) -> str:
