@@ -75,6 +75,12 @@ COMMANDS = {
         "label the steps of answers as right or wrong, by checking them or by completing from each",
         "heed steps answers=runs/sample/NAME",
     ),
+    "agreement": Command(
+        "heedlm.stages.agreement",
+        "Feedback",
+        "tell how far annotators agree, what sways them and who may not have read",
+        "heed agreement comparisons.jsonl",
+    ),
     "reward": Command(
         "heedlm.stages.reward",
         "Alignment",
