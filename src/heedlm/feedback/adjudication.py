@@ -95,14 +95,17 @@ class Adjudication:
         ]
         return sorted(found, key=lambda dispute: (dispute.agreement, dispute.place))
 
-    def decide(self, by: User, project: str, item: str, reply: Mapping[str, Any]) -> int:
+    def decide(
+        self, by: User, project: str, item: str, reply: Mapping[str, Any], order: Sequence[int] | None = None
+    ) -> int:
         """Settle an item; what is returned is the new label's seq. A later decision takes the place of an earlier.
 
         Args:
             by: Who decides.
             project: The item's project.
             item: The item.
-            reply: By the answers' own indices.
+            reply: By the places in `order`.
+            order: `order[k]` is the answer shown in place k; the answers' own order if not given.
 
         Raises:
             Refused: There is no such item, or it is not theirs to decide.
@@ -116,7 +119,7 @@ class Adjudication:
             if row.purpose != "ordinary":
                 raise BadInput("a gold or qualification item has its right reply already: change that instead")
             content = Content.model_validate(row.content)
-            order = list(range(len(content.answers)))
+            order = list(range(len(content.answers)) if order is None else order)
             mine = sa.and_(labels.c.item == item, labels.c.user == by.id, labels.c.assignment.is_(None))
             before = connection.execute(sa.select(sa.func.count()).select_from(labels).where(mine)).scalar() or 0
             rules = sa.select(sa.func.max(guidelines.c.version)).where(guidelines.c.project == project)

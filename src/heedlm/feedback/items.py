@@ -245,3 +245,19 @@ def differing(projects: Projects, project: Project, keys: list[str]) -> dict[str
 
 def _decided(row: Row[Any] | None) -> dict[str, Any]:
     return {} if row is None else {"": row.reply}
+
+
+def every(projects: Projects, by: User, project: str) -> list[dict[str, Any]]:
+    """All items with answers as rows of answers, for a stage to score: `id` is the item's key.
+
+    Raises:
+        Refused: Only the project's managers may look.
+    """
+    projects.managed(by, project)
+    with projects.database.read() as connection:
+        rows = connection.execute(sa.select(items).where(items.c.project == project).order_by(items.c.place)).all()
+    return [
+        {"id": row.id, "prompt": row.content["prompt"], "answers": row.content["answers"], "meta": row.content["meta"]}
+        for row in rows
+        if row.content["answers"]
+    ]

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from heedlm.web.pages import account
+from heedlm.web.pages import account, agreement, annotate, chat, items, manage, team
 
 
 def routers() -> list[APIRouter]:
     """Every part of the application."""
-    return [account.router]
+    return [
+        account.router,
+        annotate.router,
+        chat.router,
+        manage.router,
+        team.router,
+        items.router,
+        agreement.router,
+    ]
