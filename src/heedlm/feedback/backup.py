@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from heedlm.errors import BadInput
 from heedlm.feedback.database import Database, copy_database, open_existing
+from heedlm.feedback.export import key_of
 from heedlm.feedback.source import is_database
 from heedlm.feedback.tables import metadata
 from heedlm.records.writing import whole_file
@@ -36,16 +37,16 @@ def backup(url: str, to: Path) -> dict[str, int]:
     if to.exists():
         raise BadInput(f"{to}: exists already; nothing is overwritten, choose another name")
     rows_only = to.name.endswith((".jsonl", ".jsonl.gz"))
-    if rows_only:
-        database = open_existing(url)
-        try:
+    database = open_existing(url)
+    try:
+        key_of(database)  # made now if it was not needed yet: the copy has to call people by the same names
+        if rows_only:
             return _dump(database, to)
-        finally:
-            database.close()
-    if "://" in url and not url.startswith("sqlite"):
-        raise BadInput(f"to={to}: of PostgreSQL the rows are saved: let the name end in .jsonl.gz (or use pg_dump)")
-    file = Path(url) if "://" not in url else Path(str(sa.make_url(url).database))
-    copy_database(file, to)
+        if database.file is None:
+            raise BadInput(f"to={to}: of PostgreSQL the rows are saved: let the name end in .jsonl.gz (or use pg_dump)")
+        copy_database(database.file, to)
+    finally:
+        database.close()
     return _counts(str(to))
 
 

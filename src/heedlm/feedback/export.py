@@ -27,10 +27,10 @@ from heedlm.feedback.accounts import User
 from heedlm.feedback.database import Database
 from heedlm.feedback.interchange import Form
 from heedlm.feedback.projects import Project, Projects
-from heedlm.feedback.rows import Naming, Source, chat_rows, project_rows
+from heedlm.feedback.rows import Naming, Source, chat_rows, project_rows, questions
 from heedlm.feedback.tables import facts, labels, users
 from heedlm.feedback.verdicts import Verdicts
-from heedlm.records import Comparison, Demonstration, Rating, Row, Steps, Thumb, fault, write
+from heedlm.records import Comparison, Demonstration, Prompt, Rating, Row, Steps, Thumb, fault, write
 from heedlm.runs import Run, fingerprint, unused_name
 from heedlm.runs.lineage import all_runs
 
@@ -39,6 +39,7 @@ STAGE = "export"
 ROLES: dict[type[Row], str] = {
     Comparison: "comparisons",
     Demonstration: "demonstrations",
+    Prompt: "prompts",
     Rating: "ratings",
     Steps: "steps",
     Thumb: "thumbs",
@@ -73,6 +74,7 @@ class Lineage:
         last: Highest `seq` among them.
         count: How many went in.
         items: How many items they are about.
+        questions: How many different prompts the project had when it was exported.
         people: How many people gave them.
         left_out: Labels and rows that did not go in, by reason.
         fingerprint: Of the rows, in their order.
@@ -86,6 +88,7 @@ class Lineage:
     last: int | None
     count: int
     items: int
+    questions: int
     people: int
     left_out: dict[str, int]
     fingerprint: str
@@ -93,15 +96,16 @@ class Lineage:
 
 @dataclass(frozen=True)
 class Export:
-    """Rows, and where they come from."""
+    """Rows, where they come from, and every question of the project, answered or not, to go on with."""
 
     rows: list[Row]
     lineage: Lineage
+    prompts: list[Row]
 
     def by_role(self) -> dict[str, list[Row]]:
-        """The rows by what they are to a stage: comparisons, ratings, thumbs, demonstrations, steps."""
+        """The rows by what they are to a stage: comparisons, ratings, thumbs, demonstrations, steps; and prompts."""
         found: dict[str, list[Row]] = {}
-        for row in self.rows:
+        for row in (*self.rows, *self.prompts):
             found.setdefault(ROLES[type(row)], []).append(row)
         return found
 
@@ -186,11 +190,18 @@ def collect(
         last = sa.select(sa.func.max(labels.c.seq)).where(labels.c.project == found.id)
         newest = connection.execute(last if upto is None else last.where(labels.c.seq <= upto)).scalar() or 0
         said = list(project_rows(connection, found, newest, called, tests, left_out))
-    return _export(database, found.id, found.name, newest, said, left_out)
+        prompts = questions(connection, found)
+    return _export(database, found.id, found.name, newest, said, left_out, prompts)
 
 
 def _export(
-    database: Database, key: str, name: str, upto: int, said: Sequence[Source], left_out: Counter[str]
+    database: Database,
+    key: str,
+    name: str,
+    upto: int,
+    said: Sequence[Source],
+    left_out: Counter[str],
+    prompts: Sequence[Row] = (),
 ) -> Export:
     rows: list[Row] = []
     for source in said:
@@ -212,32 +223,43 @@ def _export(
         last=max(seqs, default=None),
         count=len(used),
         items=len({source.item for source in used}),
+        questions=len(prompts),
         people=len({source.user for source in used}),
         left_out={reason: count for reason, count in sorted(left_out.items()) if count},
         fingerprint="sha256:" + hashlib.sha256(lines.encode("utf-8", "surrogatepass")).hexdigest(),
     )
-    return Export(rows, lineage)
+    return Export(rows, lineage, list(prompts))
 
 
 # ------------------------------------------------------------------------------------------ runs
 
 
-def export_run(database: Database, config: Config) -> Run:
+def slug(name: str) -> str:
+    """A project's name as that of a folder."""
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.")[:40] or STAGE
+
+
+def export_run(database: Database, config: Config, *, allow_empty: bool = False) -> Run:
     """An export as a run; one of the same rows that lies there already is used again.
+
+    Args:
+        database: What to export from.
+        config: What to export, and the folder of runs.
+        allow_empty: The project's questions will do.
 
     Raises:
         BadInput: There is no such project, or nothing to export yet.
     """
     found = collect(database, config.project, config.upto, names=config.names, tests=config.tests)
-    if not found.rows:
+    if not found.rows and not (allow_empty and found.prompts):
         why = ", ".join(f"{count} {reason}" for reason, count in found.lineage.left_out.items())
         raise BadInput(f"{database}: {found.lineage.name!r} has no labels to export" + (f" ({why})" if why else ""))
     for run in exports(config.out, identity(database)):
         same = run.info.results["labels"] == asdict(found.lineage) and settings_of(run) == (config.names, config.tests)
         if same and all(fingerprint(run.path / item.path) == item.fingerprint for item in run.info.outputs):
             return run
-    base = config.name or re.sub(r"[^\w.-]+", "-", found.lineage.name).strip("-.") or STAGE
-    given = {"database": str(database), "upto": found.lineage.upto, "name": unused_name(config.out, STAGE, base)}
+    name = unused_name(config.out, STAGE, config.name or slug(found.lineage.name))
+    given = {"database": str(database), "upto": found.lineage.upto, "name": name}
     this = Run.create(STAGE, config.model_copy(update={**given, "to": None, "form": "heed"}))
     with this:
         fill(this, found)

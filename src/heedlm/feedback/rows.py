@@ -18,7 +18,7 @@ from heedlm.feedback.projects import Project
 from heedlm.feedback.tables import items
 from heedlm.feedback.tasks import Content
 from heedlm.feedback.verdicts import Verdicts
-from heedlm.records import Row
+from heedlm.records import Prompt, Row, fault
 
 Naming = Callable[[str], str]  # from the key of a person to what they are called in rows
 
@@ -69,6 +69,18 @@ def project_rows(
             made = project.kind.records(Content.model_validate(each.content), row.reply, how)
             left_out["could not be judged"] += not made
             yield Source(row.seq, row.user, each.id, made)
+
+
+def questions(connection: Connection, project: Project) -> list[Prompt]:
+    """The prompts of a project's items, each once, without those of gold and qualification items."""
+    query = sa.select(items.c.content).where(items.c.project == project.id, items.c.purpose == "ordinary")
+    found: dict[str, Prompt] = {}
+    for row in connection.execute(query.order_by(items.c.place)):
+        content = Content.model_validate(row.content)
+        prompt = Prompt(messages=content.prompt, meta=content.meta)
+        if fault(prompt) is None:
+            found.setdefault(prompt.id, prompt)
+    return list(found.values())
 
 
 def chat_rows(database: Database, upto: int, called: Naming) -> Iterator[Source]:

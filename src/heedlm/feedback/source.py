@@ -34,8 +34,8 @@ def snapshot(data: str, out: Path) -> str:
     Raises:
         BadInput: The database or the project is not there, or has no labels yet.
     """
-    if is_database(data):
-        raise BadInput(f"{data}: is a database: name a project of it, as in {data}#PROJECT")
+    if is_database(data) or (data.startswith("postgresql") and "#" not in data):
+        raise BadInput(f"{data.rpartition('@')[2]}: is a database: name a project of it, as in DATABASE#PROJECT")
     place, mark, project = data.rpartition("#")
     if not mark or Path(data).exists() or not (is_database(place) or "://" in place):
         if mark and place.endswith((".db", ".sqlite")):

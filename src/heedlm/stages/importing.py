@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from pydantic import Field
 
@@ -15,9 +15,11 @@ from heedlm.feedback.accounts import Accounts, User
 from heedlm.feedback.database import Database
 from heedlm.feedback.export import COMMAND_LINE, find_project
 from heedlm.feedback.importing import kind_for, take
-from heedlm.feedback.interchange import Columns, load
+from heedlm.feedback.interchange import Columns, Imported, load
 from heedlm.feedback.projects import Project, Projects
-from heedlm.records import Criterion
+from heedlm.records import Criterion, Row, Rows, Steps, read
+from heedlm.records.formats import native_kind
+from heedlm.records.reading import first_rows
 from heedlm.runs import has_data
 
 
@@ -46,8 +48,7 @@ def run(config: Config) -> dict[str, Any]:
         BadInput: The file cannot be used, nothing in it fits, or the database has no owner yet.
     """
     file = runs.find_data(config.file, "answers") if has_data(config.file, "answers") else Path(config.file)
-    columns = Columns(prompt=config.prompt, answers=config.answers)
-    imported = load(file, columns=columns, predictions=config.predictions, max_bad_rows=config.max_bad_rows)
+    imported = _read(config, file)
     rows = imported.rows.rows[: config.limit]
     database = Database(config.database)
     try:
@@ -61,6 +62,14 @@ def run(config: Config) -> dict[str, Any]:
     bad = [asdict(row) for row in imported.rows.bad]
     facts = asdict(taken) | {"bad_rows": bad, "not_read": imported.left_out}
     return {**facts, "text": _told(config, facts)}
+
+
+def _read(config: Config, file: Path) -> Imported:
+    # Answers in steps look like other things to whoever does not know Heed's own rows.
+    if any(native_kind(row) is Steps for row in first_rows(file, 1)):
+        return Imported(cast("Rows[Row]", read(file, Steps, max_bad_rows=config.max_bad_rows)))
+    columns = Columns(prompt=config.prompt, answers=config.answers)
+    return load(file, columns=columns, predictions=config.predictions, max_bad_rows=config.max_bad_rows)
 
 
 def _owner(database: Database) -> User:
