@@ -15,7 +15,7 @@ from heedlm.evals import human
 from heedlm.feedback import blind, overview
 from heedlm.feedback.accounts import User
 from heedlm.feedback.adjudication import Adjudication
-from heedlm.feedback.kinds import KINDS
+from heedlm.feedback.kinds import FirstWrong, Pair, Rank, Rate, Thumbs, Write
 from heedlm.feedback.projects import Project, Projects
 from heedlm.records.types import Criterion
 from heedlm.web.access import Me, roles
@@ -24,14 +24,9 @@ from heedlm.web.render import page
 
 router = APIRouter(tags=["manage"])
 MANAGERS = roles("owner", "manager")
-TITLES = {
-    "rank": "Rank the answers",
-    "pair": "Choose the better answer",
-    "rate": "Rate the answers",
-    "thumb": "Good or bad?",
-    "write": "Write the answer",
-    "steps": "Find the first wrong step",
-}
+KINDS = {kind().name: kind for kind in (Rank, Pair, Rate, Thumbs, Write, FirstWrong)}
+TITLES = {name: kind.title for name, kind in KINDS.items()}
+DESCRIPTIONS = {name: kind.model_fields["name"].description for name, kind in KINDS.items()}
 
 
 def store(request: Request) -> Projects:
@@ -126,6 +121,7 @@ def new_page(request: Request, me: Me) -> Response:
     """The forms to make one."""
     values = {
         "titles": TITLES,
+        "descriptions": DESCRIPTIONS,
         "criteria": CRITERIA,
         "runs": blind.answered_runs(request.app.state.services.runs),
     }
