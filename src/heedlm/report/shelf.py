@@ -77,7 +77,7 @@ class Shelf:
         self._followed: OrderedDict[str, Following] = OrderedDict()
         self._turn = threading.Lock()
 
-    def keys(self) -> Iterator[str]:
+    def found(self) -> Iterator[str]:
         """Every run's key."""
         for parent, folders, files in os.walk(self.folder):
             folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in _NO_RUNS_IN)
@@ -90,14 +90,14 @@ class Shelf:
         Raises:
             BadInput: There is no such run.
         """
-        if key not in set(self.keys()):
+        if key not in set(self.found()):
             raise BadInput("there is no such run")
         return self.folder / key
 
     def cards(self) -> list[Card]:
         """Every readable run, newest first."""
         found = []
-        for key in self.keys():
+        for key in self.found():
             try:
                 found.append(card(key, Run.open(self.folder / key)))
             except BadInput:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from heedlm.web.pages import account, agreement, annotate, chat, items, manage, team
+from heedlm.web.pages import account, agreement, annotate, chat, items, loop, manage, runs, team
 
 
 def routers() -> list[APIRouter]:
@@ -17,4 +17,6 @@ def routers() -> list[APIRouter]:
         team.router,
         items.router,
         agreement.router,
+        loop.router,
+        runs.router,
     ]
