@@ -56,7 +56,7 @@ def test_every_stage_is_a_command():
 
 def test_every_command_is_in_the_schema():
     commands = PACKAGE.joinpath("cli", "commands.py").read_text(encoding="utf-8")
-    assert set(schema()) == set(re.findall(r'^    "([a-z-]+)": Command\(', commands, re.M))
+    assert set(schema()) == set(re.findall(r'^    "([a-z_-]+)": Command\(', commands, re.M))
 
 
 def test_every_file_in_the_table_of_papers_exists():

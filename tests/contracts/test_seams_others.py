@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.unit.judges.server import Endpoint, serving
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heedlm import judges, rewards, rollout
@@ -35,6 +36,7 @@ class Home:
     steps: Path
     function: Path
     prompts: list[Prompt]
+    url: str
 
     @property
     def chat(self) -> Chat:
@@ -45,7 +47,7 @@ class Home:
 def home(tmp_path_factory):
     texts = [document.text for document in Village().documents(200, "train")]
     tokenizer = train_tokenizer(texts, 400)
-    model = create("tiny", tokenizer, context=512)
+    model = create("tiny", tokenizer, context=1024)
     folder = tmp_path_factory.mktemp("models")
     save_model(model, tokenizer, folder / "policy", "a random policy")
     save_model(new_reward(model), tokenizer, folder / "reward", "a random reward model")
@@ -56,7 +58,9 @@ def home(tmp_path_factory):
     function = folder / "mine.py"
     function.write_text("def score(p, r, m):\n    return [len(t) for t in m['tokens'][:-1]] + [len(r) / (1 + len(p))]")
     models = (folder / name for name in ("policy", "reward", "safety", "steps"))
-    return Home(tokenizer, model, *models, function, list(Village().prompts(6, "dev")))
+    prompts = list(Village().prompts(6, "dev"))
+    with serving(Endpoint(lambda question: "AB"["> Bo" in question], logprobs=True)) as server:
+        yield Home(tokenizer, model, *models, function, prompts, server.url)
 
 
 def names(union: Any) -> list[str]:
@@ -73,6 +77,7 @@ def build(union: Any, name: str, settings: dict[str, Any]) -> Any:
 REWARDS = {
     "learned": lambda home: {"path": str(home.reward)},
     "gold": lambda home: {},
+    "judged": lambda home: {"judge": {"name": "local", "path": str(home.policy)}},
     "ends_well": lambda home: {"min_words": 3},
     "near_length": lambda home: {"words": 5.0},
     "pattern": lambda home: {"regex": "Ann|小"},
@@ -155,6 +160,7 @@ def test_a_reward_does_not_see_padding_order_or_the_other_answers(name, home):
 
 JUDGES = {
     "local": lambda home: {"path": str(home.policy)},
+    "endpoint": lambda home: {"url": home.url, "model": "m", "replies": home.policy / "replies.jsonl"},
     "scripted": lambda home: {},
 }
 ANSWERS = [("Ann is at home.", "Bo is."), ("", "yes"), ("小猫在家。", "I don't know."), ("no " * 2000, "no")]
