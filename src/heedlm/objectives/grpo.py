@@ -29,7 +29,7 @@ class Grouped(Surrogate):
     )
     deviation: Literal["none", "sample", "population", "tokens"] = Field(
         default="none",
-        description="what advantages are divided by: the deviation of the group's rewards (÷ K−1 or ÷ K, + 1e-4); "
+        description="what advantages are divided by: the deviation of the group's rewards (÷ K−1, + 1e-4; or ÷ K); "
         "tokens: whitened over all tokens of the buffer",
     )
     credit: Literal["answer", "rest"] = Field(

@@ -13,7 +13,8 @@ from heedlm.ops.shapes import Bool, Float, Int
 Baseline = Literal["none", "mean", "leave_one_out"]
 Deviation = Literal["none", "sample", "population"]
 
-# Added to a group's deviation, as in TRL: answers that are nearly alike are not blown up.
+# Answers that are nearly alike are not blown up. To the sample deviation it is added, as in TRL; of the other it is the
+# least value.
 _SMALLEST = 1e-4
 
 
@@ -37,9 +38,10 @@ def group_baseline(scores: Float[Tensor, "P K"], kind: Baseline) -> Float[Tensor
 
 
 def group_deviation(scores: Float[Tensor, "P K"], kind: Deviation) -> Float[Tensor, "P 1"]:
-    """What a prompt's advantages are divided by: the deviation of its K scores + 1e-4, or 1.
+    """What a prompt's advantages are divided by: a deviation of its K scores, or 1.
 
-    `sample` divides the squares by K − 1, `population` by K; libraries differ. Source: Shao et al. 2024, eq. 3.
+    `sample` divides the squares by K − 1 and adds 1e-4, `population` divides by K and is at least 1e-4; libraries
+    differ. Source: Shao et al. 2024, eq. 3.
 
     Raises:
         ValueError: One answer has no deviation.
@@ -49,7 +51,9 @@ def group_deviation(scores: Float[Tensor, "P K"], kind: Deviation) -> Float[Tens
         return torch.ones_like(wide[:, :1])
     if scores.shape[-1] < 2:
         raise ValueError(f"a deviation needs at least 2 answers to each prompt, not {scores.shape[-1]}")
-    return wide.std(dim=-1, keepdim=True, correction=1 if kind == "sample" else 0) + _SMALLEST
+    if kind == "sample":
+        return wide.std(dim=-1, keepdim=True) + _SMALLEST
+    return wide.std(dim=-1, keepdim=True, correction=0).clamp(min=_SMALLEST)
 
 
 def rewards_to_go(rewards: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T"]:

@@ -97,7 +97,9 @@ def run(config: Config, resume: Path | None = None) -> Run:
         shown = [made for made in map(_demonstration, found.kept) if made is not None]
         if not shown and not earlier:
             raise BadInput("no kept answer came to its end: raise sampling.max_new_tokens, or train the model longer")
-        outputs: dict[str, Sequence[Row]] = {"answers": found.kept, "demonstrations": [*shown, *earlier]}
+        # A winner that won before is one demonstration.
+        distinct = list({row.id: row for row in [*shown, *earlier]}.values())
+        outputs: dict[str, Sequence[Row]] = {"answers": found.kept, "demonstrations": distinct}
         for role, rows in outputs.items():
             write(this.path / f"{role}.jsonl", rows)
             this.add_output(role, this.path / f"{role}.jsonl", rows=len(rows))
@@ -105,6 +107,7 @@ def run(config: Config, resume: Path | None = None) -> Run:
             prompts=len(found.kept),
             answers=len(found.kept) * config.n,
             left_out=len(found.kept) - len(shown),
+            demonstrations=len(distinct),
             earlier=len(earlier),
             mean_tokens=sum(row.answers[0].tokens or 0 for row in found.kept) / len(found.kept),
             curve=_curve(found, config.n),

@@ -54,7 +54,7 @@ class Experience:
 
     def select(self, rows: Sequence[int]) -> Experience:
         """Some rows, with the padding that all of them share cut off."""
-        index = torch.as_tensor(list(rows), device=self.tokens.device)
+        index = torch.tensor(list(rows), dtype=torch.long, device=self.tokens.device)
         width = int(self.lengths[index].max()) if len(index) else 0
         parts = {name: x[index] for name, x in self._tensors().items()}
         return replace(self, **{name: x if x.ndim == 1 else x[:, :width] for name, x in parts.items()})
