@@ -12,7 +12,10 @@ from heedlm.config import Config as Settings
 from heedlm.errors import BadInput
 from heedlm.feedback.accounts import Accounts
 from heedlm.feedback.database import Database
+from heedlm.feedback.erasure import finish
+from heedlm.runs.launch import Launcher
 from heedlm.web.app import create_app
+from heedlm.web.pages.loop import jobs_of
 from heedlm.web.services import Services, Site
 
 
@@ -43,7 +46,9 @@ def run(config: Config) -> dict[str, Any]:
         if not any(person["role"] == "owner" for person in Accounts(database).everybody()):
             words = f"heed owner NAME database={config.database}"
             print(f"nobody can log in yet: make the first owner with: {words}", file=sys.stderr)
+        finish(database, config.runs)
         app = create_app(database, services(config), site(config))
+        jobs_of(app)
         listening = uvicorn.Config(
             app, config.host, config.port, log_level="warning", access_log=False, server_header=False
         )
@@ -70,4 +75,4 @@ def site(config: Config) -> Site:
 
 def services(config: Config) -> Services:
     """Models to talk to, runs to show."""
-    return Services(runs=config.runs)
+    return Services(runs=config.runs, launcher=Launcher())

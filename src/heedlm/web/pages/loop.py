@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Form, Request
+from fastapi import APIRouter, FastAPI, Form, Request
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.background import BackgroundTask
@@ -31,11 +31,11 @@ router = APIRouter(tags=["loop"])
 _LOG_SHOWN = 16_000  # bytes of the end of a log
 
 
-def jobs_of(request: Request) -> Jobs:
-    """The jobs of this application; those that an earlier server left are looked after again."""
-    found: Jobs | None = getattr(request.app.state, "jobs", None)
+def jobs_of(app: FastAPI) -> Jobs:
+    """The jobs of an application; those that an earlier server left are looked after from the first call on."""
+    found: Jobs | None = getattr(app.state, "jobs", None)
     if found is None:
-        state = request.app.state
+        state = app.state
         services, accounts, database = state.services, state.accounts, state.database
 
         def after(job: Job) -> str | None:
@@ -65,7 +65,7 @@ def _job(request: Request, me: User, job: str) -> Job:
     Raises:
         Refused: It is not there, or not for them.
     """
-    found = jobs_of(request).get(job)
+    found = jobs_of(request.app).get(job)
     if me.role != "owner":
         if found.project is None:
             raise Refused("there is no such job")
@@ -142,7 +142,7 @@ def train(request: Request, me: Me, project: str, wanted: Wanted) -> Response:
     _subject(request, me, project)
     reward = _run(request, wanted.reward, "reward") if wanted.reward else None
     plan = Plan(wanted.way, _run(request, wanted.model, "policy"), reward, wanted.preset)
-    return JSONResponse(_shown(request, training.train(jobs_of(request), me, project, plan)), 201)
+    return JSONResponse(_shown(request, training.train(jobs_of(request.app), me, project, plan)), 201)
 
 
 @router.get("/api/projects/{project}/jobs", openapi_extra=STAFF)
@@ -153,7 +153,7 @@ def project_jobs(request: Request, me: Me, project: str) -> Response:
 
 
 def _jobs(request: Request, project: str | None) -> list[dict[str, Any]]:
-    jobs = jobs_of(request)
+    jobs = jobs_of(request.app)
     listed = [job for job in jobs.of(limit=200) if job.project is None] if project == CHAT else jobs.of(project)
     return [_shown(request, job) for job in listed]
 
@@ -217,7 +217,7 @@ def one_job(request: Request, me: Me, job: str) -> Response:
 @router.get("/api/jobs/{job}/log", openapi_extra=STAFF)
 def job_log(request: Request, me: Me, job: str) -> Response:
     """The end of what a command has printed."""
-    file = jobs_of(request).log(_job(request, me, job).id)
+    file = jobs_of(request.app).log(_job(request, me, job).id)
     if not file.is_file():
         return PlainTextResponse("")
     with file.open("rb") as log:
@@ -229,7 +229,7 @@ def job_log(request: Request, me: Me, job: str) -> Response:
 def stop_job(request: Request, me: Me, job: str) -> Response:
     """Take back a command that waits; ask one that runs to save and stop."""
     found = _job(request, me, job)
-    return JSONResponse(_shown(request, jobs_of(request).stop(me, found.id)))
+    return JSONResponse(_shown(request, jobs_of(request.app).stop(me, found.id)))
 
 
 class Round(BaseModel):
@@ -249,8 +249,10 @@ def next_round(request: Request, me: Me, job: str, asked: Round) -> Response:
         raise BadInput("this command made no model for a project")
     model = _run(request, found.run, "policy")
     preset = "tiny" if "tiny" in found.words or "preset=tiny" in found.words else None
-    more = {"answers": asked.answers, "limit": asked.limit, "preset": preset}
-    return JSONResponse(_shown(request, training.next_round(jobs_of(request), me, found.project, model, **more)), 201)
+    job_made = training.next_round(
+        jobs_of(request.app), me, found.project, model, answers=asked.answers, limit=asked.limit, preset=preset
+    )
+    return JSONResponse(_shown(request, job_made), 201)
 
 
 @router.post("/api/runs/{run:path}/chat", openapi_extra=STAFF)
