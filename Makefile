@@ -71,8 +71,9 @@ $(VENV)/.setup-done: $(INPUTS) | $(BIN)/python
 $(VENV)/.setup-test-done: $(INPUTS) | $(BIN)/python
 	@echo 'setting up $(VENV) for the tests (once)' >&2
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[serve,postgresql,test]'
-	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! command -v chromium >/dev/null; then \
-	  { apt-get update -qq && apt-get install -y -qq chromium; } >/dev/null 2>&1 || true; \
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  ! { command -v chromium && ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1; then \
+	  { apt-get update -qq && apt-get install -y -qq chromium postgresql; } >/dev/null 2>&1 || true; \
 	fi
 	@touch $(VENV)/.setup-done $@
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
 from jaxtyping import install_import_hook
+from tests import postgresql as postgresql_server
 from torch import Tensor
 
 # Two test processes share the machine's cores. The environment is for processes that tests start.
@@ -66,3 +67,20 @@ def near() -> Callable[..., None]:
         )
 
     return check
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """The URL of a PostgreSQL server of this session's own."""
+    if postgresql_server.programs() is None:
+        pytest.skip(postgresql_server.MISSING)
+    with postgresql_server.server() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a test's feedback database is to lie: each test that asks runs on SQLite and on PostgreSQL."""
+    if request.param == "sqlite":
+        return str(tmp_path / "feedback.db")
+    return postgresql_server.new_database(request.getfixturevalue("postgresql"))

@@ -75,10 +75,10 @@ class Home:
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
+def home(tmp_path, database_url, monkeypatch):
     monkeypatch.setattr(accounts, "_hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
     clock = Clock()
-    database = Database(str(tmp_path / "feedback.db"), clock)
+    database = Database(database_url, clock)
     app = create_app(database, Services(runs=tmp_path / "runs"), Site())
     made = Home(app, clock)
     made.person("olga", "owner")

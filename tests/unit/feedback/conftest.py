@@ -52,9 +52,9 @@ class Team:
 
 
 @pytest.fixture
-def team(tmp_path, monkeypatch):
+def team(database_url, monkeypatch):
     monkeypatch.setattr(accounts, "_hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
     clock = Clock()
-    database = Database(str(tmp_path / "feedback.db"), clock)
+    database = Database(database_url, clock)
     yield Team(database, Accounts(database), Projects(database), Assigner(database), clock)
     database.close()
