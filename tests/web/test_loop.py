@@ -166,6 +166,8 @@ def test_jobs_are_for_the_managers_of_their_project(place, ok):
         ok(olga.get(path))
     ok(other.post(f"/api/jobs/{job['id']}/stop", json={}), 404)
     ok(other.post(f"/api/jobs/{job['id']}/next", json={}), 404)
+    ok(other.post(f"/api/jobs/{job['id']}/resume", json={}), 404)
+    ok(mia.post(f"/api/jobs/{job['id']}/resume", json={}), 409)
     ok(other.post(f"/api/projects/{project.id}/train", json={"way": "reward", "model": model}), 404)
     ok(other.get("/jobs"), 403)
     ok(other.get("/projects/chat/train"), 404)

@@ -95,8 +95,23 @@ class Jobs:
         self._after, self._at_once = after, at_once
         self._turn, self._watching = threading.Lock(), threading.Lock()
 
-    def add(self, by: User, words: Sequence[str], *, project: str | None = None, upto: int | None = None) -> Job:
+    def add(
+        self,
+        by: User,
+        words: Sequence[str],
+        *,
+        project: str | None = None,
+        upto: int | None = None,
+        run: str | None = None,
+    ) -> Job:
         """Ask for a command; it starts when those before it have ended.
+
+        Args:
+            by: Who asks.
+            words: The command, without `heed`.
+            project: For which project.
+            upto: Newest label it may read.
+            run: The run that it goes on with, where there is one already.
 
         Raises:
             BadInput: Nothing can be started here.
@@ -105,7 +120,8 @@ class Jobs:
         if self.launcher is None:
             raise BadInput("this server starts no commands: heed serve does")
         now = self.database.now()
-        row = {"id": new_key(), "by": by.id, "command": list(words), "project": project, "upto": upto}
+        row: dict[str, Any] = {"id": new_key(), "by": by.id, "command": list(words), "project": project}
+        row |= {"upto": upto, "run": run}
         with self.database.write() as connection:
             waiting = sa.select(sa.func.count()).select_from(jobs).where(jobs.c.state == "waiting")
             if (connection.execute(waiting).scalar() or 0) >= MOST_WAITING:
@@ -157,6 +173,19 @@ class Jobs:
         if not taken_back and found.process is not None and self.launcher is not None:
             self.launcher.stop(found.process)
         return self.get(job)
+
+    def resume(self, by: User, job: str) -> Job:
+        """Ask for going on with the run of a job that was stopped or failed.
+
+        Raises:
+            Refused: There is no such job.
+            Conflict: It goes on still, or made no run to go on with.
+        """
+        found = self.get(job)
+        if found.state not in ("stopped", "failed") or found.run is None:
+            raise Conflict("there is nothing to go on with")
+        words = ["resume", str(self.runs / found.run)]
+        return self.add(by, words, project=found.project, upto=found.upto, run=found.run)
 
     def log(self, job: str) -> Path:
         """Where a job's output goes."""

@@ -106,6 +106,21 @@ def test_the_run_of_a_job_is_found_and_tells_how_it_ended(place, tmp_path):
     inner.finish()
 
 
+def test_what_was_stopped_is_gone_on_with(place, tmp_path):
+    _, olga, pretend, jobs = place
+    job = jobs.add(olga, ["sft"], upto=7)
+    pretend.end(0, {"run": None, "status": "interrupted", "error": "stopped"})
+    jobs.look()
+    with pytest.raises(Conflict, match="nothing to go on with"):
+        jobs.resume(olga, job.id)
+    jobs._set(job, run="sft/x-000000")
+    again = jobs.resume(olga, job.id)
+    assert again.words == ("resume", str(tmp_path / "runs" / "sft" / "x-000000"))
+    assert (again.run, again.upto, again.state) == ("sft/x-000000", 7, "running")
+    with pytest.raises(Conflict):
+        jobs.resume(olga, again.id)
+
+
 def test_a_new_server_goes_on_where_the_old_one_was(place, tmp_path):
     team, olga, pretend, jobs = place
     running = jobs.add(olga, ["sft"])

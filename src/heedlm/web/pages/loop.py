@@ -232,6 +232,13 @@ def stop_job(request: Request, me: Me, job: str) -> Response:
     return JSONResponse(_shown(request, jobs_of(request.app).stop(me, found.id)))
 
 
+@router.post("/api/jobs/{job}/resume", openapi_extra=STAFF)
+def resume_job(request: Request, me: Me, job: str) -> Response:
+    """Go on with what was stopped, from its newest checkpoint."""
+    found = _job(request, me, job)
+    return JSONResponse(_shown(request, jobs_of(request.app).resume(me, found.id)), 201)
+
+
 class Round(BaseModel):
     """How much to ask next."""
 

@@ -63,6 +63,7 @@ function buttons(job) {
     found.push(button);
   }
   if (job.state === "running" || job.state === "waiting") found.push(make("button", { type: "button", class: "danger", onclick: trying(async () => { await api("POST", `/api/jobs/${job.id}/stop`); await refresh(); }) }, word("Stop")));
+  if ((job.state === "stopped" || job.state === "failed") && job.run) found.push(make("button", { type: "button", onclick: trying(async () => { await api("POST", `/api/jobs/${job.id}/resume`); await refresh(); }) }, word("Go on")));
   if (job.state !== "waiting") found.push(log(job));
   return make("div", { class: "buttons" }, ...found);
 }

@@ -187,6 +187,7 @@ ZH: dict[str, str] = {
     "Asked for.": "已提交。",
     "Loading the model…": "正在加载模型…",
     "Stop": "停止",
+    "Go on": "继续",
     "Log": "日志",
     "up to label {upto}": "截至第 {upto} 条标注",
     "Next round": "下一轮",
