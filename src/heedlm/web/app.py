@@ -17,11 +17,13 @@ from heedlm import __version__
 from heedlm.errors import HeedError
 from heedlm.feedback.accounts import Accounts
 from heedlm.feedback.assignment import Assigner
+from heedlm.feedback.conversations import Conversations
 from heedlm.feedback.database import Database
 from heedlm.feedback.errors import BadInput, Conflict, Refused, Throttled
 from heedlm.feedback.projects import Projects
 from heedlm.web import pages
 from heedlm.web.access import Forbidden, LoginNeeded, guard
+from heedlm.web.answering import Answering
 from heedlm.web.limits import SmallBodies
 from heedlm.web.render import page
 from heedlm.web.services import Services, Site
@@ -80,6 +82,9 @@ def create_app(database: Database, services: Services | None = None, site: Site 
     app.state.database, app.state.services, app.state.site = database, services or Services(), site
     app.state.accounts, app.state.projects = Accounts(database), Projects(database)
     app.state.assigner = Assigner(database)
+    app.state.conversations = Conversations(database)
+    app.state.conversations.abandon()
+    app.state.answering = Answering(app.state.conversations, app.state.services)
     for router in pages.routers():
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")

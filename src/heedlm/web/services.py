@@ -2,46 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from heedlm.errors import BadInput
+from heedlm.feedback.jobs import Launcher
 
 if TYPE_CHECKING:
     from heedlm.records import Message
 
 
+class LeftOut(NamedTuple):
+    """How many of the oldest messages a model has no room to read."""
+
+    count: int
+
+
 class ChatModel(Protocol):
-    """A model to talk to."""
+    """A model to talk to. It writes one answer at a time, or as many as its attribute `at_once`, if it has one, says.
 
-    def reply(self, messages: Sequence[Message], seed: int) -> Iterator[str]:
-        """An answer, piece by piece; closing the iterator stops the model."""
-        ...
+    What it raises as a `HeedError` is shown to the person it answers; other errors only reach the log.
+    """
 
+    def reply(self, messages: Sequence[Message], seed: int) -> Iterator[str | LeftOut]:
+        """An answer, piece by piece, all in one thread; closing the iterator stops the model.
 
-class Launcher(Protocol):
-    """What starts `heed` commands as processes."""
-
-    def start(self, words: Sequence[str], log: Path) -> int:
-        """Start `heed WORDS`, its output into a file; returns the process id."""
-        ...
-
-    def running(self, pid: int) -> bool:
-        """Whether a process that was started here still runs."""
-        ...
-
-    def stop(self, pid: int) -> None:
-        """Ask a process that was started here to stop; it leaves a checkpoint behind."""
+        Pieces may be empty: between any two it can be stopped.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Services:
-    """What the application may use."""
+    """What the application may use.
+
+    Attributes:
+        runs: Folder of the runs that it shows and starts.
+        models: The models that people can talk to, by the names they are shown under.
+        load: Makes a model to talk to out of a run; None: it cannot.
+        launcher: Starts commands; None: it cannot.
+    """
 
     runs: Path = Path("runs")
-    models: Mapping[str, ChatModel] = field(default_factory=dict)
+    models: dict[str, ChatModel] = field(default_factory=dict)
+    load: Callable[[str], ChatModel] | None = None
     launcher: Launcher | None = None
+
+    def offer(self, run: Path) -> str:
+        """Put the model of a run up for chat while serving; returns the name it is shown under.
+
+        It takes as long as loading a model does, and holds until the server stops; `chat=` of `heed serve` is for
+        longer.
+
+        Raises:
+            BadInput: The run holds no language model, or this server loads none.
+        """
+        if self.load is None:
+            raise BadInput("this server loads no models")
+        inside = run.is_relative_to(self.runs)
+        name = (run.relative_to(self.runs) if inside else Path(run.name)).as_posix()
+        self.models[name] = self.load(str(run))
+        return name
 
 
 @dataclass(frozen=True)
