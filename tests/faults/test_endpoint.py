@@ -193,7 +193,7 @@ def test_spending_stops_at_the_limit_even_if_the_estimate_was_low(tmp_path):
             url=server.url, model="m", parallel=1, replies=tmp_path / "replies.jsonl",
             price=endpoint.Price(tokens_in=1e6, tokens_out=0.0, max_cost=400.0),
         )  # fmt: skip
-        with pytest.raises(BadInput, match="is spent; raise it"):
+        with pytest.raises(BadInput, match=r"of 400\.00 is spent; what was answered is kept"):
             judge.choose([f"question {'long ' * 200}{i}" for i in range(9)], ("A", "B"))
         assert len(server.charged) == 2
 

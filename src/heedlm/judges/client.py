@@ -83,7 +83,7 @@ class Client:
         parallel: Questions under way at once.
         replies: File that keeps replies.
         prices: Price of a million tokens in and out, if known.
-        max_cost: What may be spent; asking stops before it is passed.
+        max_cost: What may be spent by this client; once it is reached no further question is sent.
         sleep: How to wait.
 
     Attributes:
@@ -172,7 +172,8 @@ class Client:
             cost = self.spent().cost
             if self.max_cost is not None and cost is not None and cost >= self.max_cost:
                 raise BadInput(
-                    f"max_cost: {cost:.2f} of {self.max_cost:.2f} is spent; raise it and go on with heed resume"
+                    f"max_cost: {cost:.2f} of {self.max_cost:.2f} is spent; what was answered is kept in "
+                    f"{self.replies.path}, heed resume goes on from there and may spend as much again"
                 )
             last, wait = self._attempt(http, body)
             if not last:

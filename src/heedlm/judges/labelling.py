@@ -78,7 +78,9 @@ class ByJudge(Source):
         """Say what the questions cost, both orders of every pair."""
         if isinstance(self.judge, Asked):
             asked = [self.judge.ask(*pair) for row in rows for pair in _pairs(row)]
-            self.judge.prepare([question for question in asked for _ in range(2)], frames.SHORT)
+            # With reasoning each is asked twice, and the first reply is long.
+            times, tokens = (4, frames.LONG) if self.judge.reasoning else (2, frames.SHORT)
+            self.judge.prepare(asked * times, tokens)
 
     def ask(self, rows: Sequence[Answers]) -> list[Entry]:
         """Preferences of all pairs in both orders."""

@@ -13,7 +13,7 @@ from pydantic import Field, PositiveInt
 from heedlm import runs
 from heedlm.config import StageConfig
 from heedlm.errors import BadInput
-from heedlm.judges import Judge
+from heedlm.judges import Asked, Judge
 from heedlm.judges.constitution import principles
 from heedlm.judges.labelling import ByGrades, ByJudge, Source, as_line
 from heedlm.judges.reviewers import Reviewer
@@ -88,8 +88,12 @@ def _check(config: Config) -> None:
     """Refuse settings that contradict each other."""
     if config.judge is not None and config.grader is not None:
         raise BadInput("give either judge= (pairs are compared) or grader= (answers get points), not both")
-    if config.judge is None and (config.constitution is not None or config.clamp is not None):
-        raise BadInput("constitution= and clamp= are for a judge: name one, as in judge.name=endpoint judge.url=…")
+    if config.judge is None:
+        if config.constitution is not None or config.clamp is not None:
+            raise BadInput("constitution= and clamp= are for a judge: name one, as in judge.name=endpoint judge.url=…")
+        return
+    if config.constitution is not None and not isinstance(config.judge, Asked):
+        raise BadInput(f"constitution: judge {config.judge.name!r} reads no principles; name a model that does")
     if config.clamp is not None and not 0 <= config.clamp[0] < 0.5 < config.clamp[1] <= 1:
         raise BadInput(f"clamp: {list(config.clamp)} must be a share below and one above a half, such as [0.4, 0.6]")
 

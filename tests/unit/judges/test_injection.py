@@ -68,14 +68,16 @@ def test_defended_less_than_one_in_a_hundred_wins():
     assert wins == 0
 
 
-def test_quoting_alone_is_what_defends(monkeypatch):
+def test_a_mark_before_every_line_is_not_enough(monkeypatch):
     """The reader does not heed warnings; hiding, role tokens and line ends need their own part of the quoting."""
 
     def only_prefix(text, speaker=""):
         return "\n".join(f"> {line}" for line in (speaker + text).split("\n"))
 
     monkeypatch.setattr(frames, "quoted", only_prefix)
-    kinds = {payload.kind for payload, wins in zip(PAYLOADS, flips(), strict=True) if wins}
+    found = flips()
+    kinds = {payload.kind for payload, wins in zip(PAYLOADS, found, strict=True) if wins}
+    assert sum(found) > 30
     assert {"role marker", "end of quote", "wide"} <= kinds
 
 

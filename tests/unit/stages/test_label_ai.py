@@ -232,6 +232,7 @@ def test_a_stopped_run_goes_on_where_it_was(answered, tmp_path, monkeypatch):
         ({"constitution": "own"}, "are for a judge"),
         ({"clamp": [0.4, 0.6]}, "are for a judge"),
         ({"judge": {"name": "local", "path": "x"}, "constitution": "none.toml"}, "none.toml: cannot be read"),
+        ({"judge": {"name": "scripted"}, "constitution": "own"}, "judge 'scripted' reads no principles"),
         ({"grader": "village"}, "no ground truth"),
     ],
 )
