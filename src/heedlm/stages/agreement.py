@@ -186,7 +186,7 @@ def _people(people: Sequence[Person]) -> Iterator[str]:
     columns += ["gold"] if any(person.gold for person in people) else []
     columns += ["model"] if any(person.model for person in people) else []
     yield f"  {'annotator':<24} {'kind':<8} {'judged':>7} " + " ".join(f"{name:>8}" for name in columns)
-    for person in people:
+    for person in sorted(people, key=lambda person: (person.kind, person.annotator)):
         values = {
             "others": _share(person.others),
             "kappa": _plain(person.others.kappa),
