@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from heedlm.web.pages import account, agreement, annotate, chat, items, loop, manage, runs, team
+from heedlm.web.pages import account, agreement, annotate, chat, erasure, items, loop, manage, runs, team
 
 
 def routers() -> list[APIRouter]:
@@ -18,5 +18,6 @@ def routers() -> list[APIRouter]:
         items.router,
         agreement.router,
         loop.router,
+        erasure.router,
         runs.router,
     ]
