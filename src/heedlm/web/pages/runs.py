@@ -19,7 +19,7 @@ from heedlm.report.live import FIRST
 from heedlm.report.series import collect
 from heedlm.report.shelf import Shelf, alarms, answers, card, curves
 from heedlm.report.source import json_object, runs_below
-from heedlm.runs import Run, lineage, models_that_saw, run_of
+from heedlm.runs import Run, lineage, models_that_saw
 from heedlm.runs.lineage import Node
 from heedlm.web.access import roles
 from heedlm.web.render import page
@@ -169,8 +169,8 @@ def _seen_by(request: Request, path: Path) -> list[dict[str, Any]]:
 def run_look(request: Request, run: str, since: str = "") -> Response:
     """What a run shows now; nothing but `same` if that is what the page has already."""
     _path(request, run)
-    found = _look(shelf(request).look(run))
-    return JSONResponse({"same": True} if since == found["mark"] else found)
+    found = shelf(request).look(run)
+    return JSONResponse({"same": True} if since == _mark(found) else _look(found))
 
 
 @router.get("/api/runs/{run:path}/answers", openapi_extra=STAFF)
@@ -179,11 +179,16 @@ def run_answers(request: Request, run: str) -> Response:
     return JSONResponse(answers(Run.open(_path(request, run))))
 
 
+def _mark(look: Look) -> str:
+    """Differs as soon as a run has something new to show."""
+    points = sum(len(each.values) for each in look.series.values())
+    return f"{look.path} {look.ended} {look.step:g} {points} {len(look.record.changes)} {len(look.record.rollbacks)}"
+
+
 def _look(look: Look) -> dict[str, Any]:
     record = look.record
-    points = sum(len(each.values) for each in look.series.values())
     return {
-        "mark": f"{look.info.status} {look.step:g} {points} {len(record.changes)} {len(record.rollbacks)}",
+        "mark": _mark(look),
         "status": look.info.status,
         "reason": look.info.reason,
         "ended": look.ended,
