@@ -29,7 +29,7 @@ def teaching(config: Config, totals: Tensor, advantages: Tensor, ended: Tensor) 
 
     Args:
         config: The stage's settings.
-        totals: (B,) rewards as their source gave them.
+        totals: (B,) rewards of whole answers as their source gave them.
         advantages: (B, T) advantages.
         ended: (B,) false where an answer was cut at the length limit.
     """

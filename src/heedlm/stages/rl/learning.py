@@ -260,13 +260,14 @@ class Reinforcement:
             facts["critic/explained_variance"] = explained_variance(values, returns, mask)
         else:
             advantages = objective.advantages(rewards, mask, config.answers)
+        worth = reward.total if reward.steps is None else reward.total + reward.steps.sum(1)
         if config.answers > 1:
-            facts |= group_facts(reward.total, config.answers)
+            facts |= group_facts(worth, config.answers)
         facts["advantage/std"] = float(advantages[mask].std(correction=0))
         old = logps if config.ratio_to == "rollouts" else reference
         known = reference if objective.kl == "loss" or isinstance(objective, OnlineDpo) else None
         experience = Experience(rollouts.tokens, rollouts.lengths, mask, old, values, advantages, returns, known)
-        rows = teaching(config, reward.total, advantages, rollouts.ended)
+        rows = teaching(config, worth, advantages, rollouts.ended)
         return experience if rows is None else experience.select(rows), facts
 
     def _learn(self, pending: Pending, index: int) -> dict[str, float]:
