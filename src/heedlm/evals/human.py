@@ -15,6 +15,7 @@ from typing import Any
 from heedlm.errors import BadInput
 from heedlm.evals.bootstrap import Interval
 from heedlm.evals.winrate import LOSS, TIE, WIN, WinRate, bootstrap_win_rate, win_rate
+from heedlm.runs import run_of
 
 _OUTCOME = {"first": WIN, "same": TIE, "second": LOSS}
 
@@ -76,8 +77,13 @@ def _majority(values: Sequence[float]) -> float:
     return WIN if mean > TIE else LOSS if mean < TIE else TIE
 
 
-def human_win_rate(path: str | Path, seed: int = 0) -> HumanWinRate:
+def human_win_rate(path: str | Path, seed: int = 0, model: str | None = None) -> HumanWinRate:
     """Read a verdict file and count it.
+
+    Args:
+        path: The file.
+        seed: Of the bootstrap.
+        model: A run or model: where the second answers are known to be its, it is the one that wins or loses.
 
     Raises:
         BadInput: It is not there or no verdict file, a line is wrong, or it holds no verdict.
@@ -90,7 +96,18 @@ def human_win_rate(path: str | Path, seed: int = 0) -> HumanWinRate:
     rows = [_row(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
     if not rows:
         raise BadInput(f"{path}: is empty")
+    maker = run_of(model) if model is not None else None
+    names = {model, f"{maker.parent.name}/{maker.name}"} if maker else {model}
+    if rows[0].get("second_model") in names - {None} and rows[0].get("first_model") not in names:
+        rows = _turned(rows)
     return count(rows, seed)
+
+
+def _turned(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The same comparison with the second model called the first."""
+    other = {"first": "second", "second": "first", "same": "same"}
+    facts = {**rows[0], "first": rows[0]["second"], "second": rows[0]["first"]}
+    return [facts, *({**row, "verdicts": [other[verdict] for verdict in row["verdicts"]]} for row in rows[1:])]
 
 
 def _row(path: Path, number: int, line: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from heedlm.errors import BadInput
 from heedlm.evals.bootstrap import Interval, bootstrap_mean
 from heedlm.evals.calibration import correctness
 from heedlm.evals.gates import Gates, advice
+from heedlm.evals.human import human_win_rate
 from heedlm.evals.reward_model import RewardAccuracy, held_out_accuracy
 from heedlm.evals.text import describe as text_statistics
 from heedlm.evals.winrate import (
@@ -77,6 +78,9 @@ class Config(StageConfig):
     )
     comparisons: str | None = Field(None, description="ranked answers on which the reward's accuracy is measured")
     gates: Gates = Field(Gates(), description="what a reward must reach before PPO is advised")
+    human: str | None = Field(
+        None, description="file of people's verdicts on both models, as a blind comparison of heed serve exports it"
+    )
     limit: PositiveInt = Field(500, description="test prompts used")
     limit_dev: PositiveInt = Field(200, description="development prompts used to choose temperatures")
     temperatures: tuple[NonNegativeFloat, ...] = Field(
@@ -131,6 +135,7 @@ def run(config: Config, resume: Path | None = None) -> Run:
     referee = _Referee(config.judge, ours.chat, device)
     if config.comparisons and not config.reward:
         raise BadInput("comparisons= measure a reward model: name it with reward=")
+    human = human_win_rate(config.human, config.seed, config.model) if config.human else None
     scorer: Scorer | None = config.reward.open(ours.chat, device) if config.reward else None
     this = Run.resume(resume) if resume else Run.create("evaluate", config, _inputs(config))
     with this:
@@ -155,6 +160,8 @@ def run(config: Config, resume: Path | None = None) -> Run:
             facts = _facts(ours, theirs, scorer, test.rows, config)
             if scorer is not None:
                 facts |= _put_to_the_gates(scorer, referee, ours, test.rows, config)
+            if human is not None:
+                facts["human"] = human.to_dict()
         temperatures = [{str(t): value for t, value in table.items()} for table in chosen]
         this.note(
             settings=[row.to_dict() for row in rows],
@@ -380,5 +387,5 @@ def _inputs(config: Config) -> list[Input]:
     judges = list(files_of(config.judge).values()) if isinstance(config.judge, AnySource) else []
     inputs += [Input("judge" if len(judges) == 1 else f"judge_{n}", path) for n, path in enumerate(judges, 1)]
     inputs += [Input(role, path) for role, path in files_of(config.reward).items()]
-    extra = {"prompts_dev": config.prompts_dev, "comparisons": config.comparisons}
+    extra = {"prompts_dev": config.prompts_dev, "comparisons": config.comparisons, "human": config.human}
     return inputs + [Input(role, path) for role, path in extra.items() if path is not None]

@@ -71,6 +71,19 @@ def test_verdicts_become_a_win_rate_with_intervals(team, compared, tmp_path):
     assert json.loads(json.dumps(found.to_dict()))["win_rate"]["rate"] == pytest.approx(0.75)
 
 
+def test_the_rate_is_that_of_the_model_it_is_asked_for(tmp_path):
+    path = tmp_path / "verdicts.jsonl"
+    facts = {"heed": "human verdicts", "first": "a", "second": "b", "identical": 0}
+    facts |= {"first_model": "ppo/one", "second_model": "sft/two"}
+    path.write_text(json.dumps(facts) + "\n" + json.dumps({"verdicts": ["first"]}) + "\n")
+    two = tmp_path / "sft" / "two"
+    two.mkdir(parents=True)
+    (two / "run.json").write_text("{}")
+    for model, rate, first in ((None, 1.0, "a"), ("ppo/one", 1.0, "a"), (str(two), 0.0, "b"), ("unknown", 1.0, "a")):
+        found = human_win_rate(path, model=model)
+        assert (found.win_rate.rate, found.first) == (rate, first)
+
+
 def test_a_decision_takes_the_place_of_the_verdicts(team, compared):
     owner, people, project, _ = compared
     judge(team, people, project)

@@ -56,6 +56,22 @@ def test_a_model_does_not_beat_itself(material, tmp_path):
     assert results["perplexity"] == results["perplexity_against"] > 1
 
 
+def test_people_s_verdicts_are_reported_beside_the_judge_s(material, tmp_path):
+    file = tmp_path / "verdicts.jsonl"
+    lines = [{"heed": "human verdicts", "first": "a", "second": "b", "identical": 2}]
+    lines += [{"verdicts": ["first", "first", "second"]}] * 3 + [{"verdicts": ["second"]}, {"verdicts": []}]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run = tiny.run(evaluate, tmp_path, **settings(material, human=file))
+    found = run.info.results["human"]
+    assert (found["win_rate"]["wins"], found["win_rate"]["ties"], found["win_rate"]["losses"]) == (3, 2, 1)
+    assert found["win_rate"]["rate"] == pytest.approx(4 / 6)
+    assert found["verdicts"]["low"] < found["verdicts"]["estimate"] == pytest.approx(7 / 12) < found["verdicts"]["high"]
+    assert "human" in {item.role for item in run.info.inputs}
+    file.write_text("nothing\n")
+    with pytest.raises(BadInput, match="line 1"):
+        tiny.run(evaluate, tmp_path, **settings(material, human=file, seed=5))
+
+
 def test_a_better_policy_wins_and_the_other_way_round_it_loses(material, tmp_path, monkeypatch):
     """Answers as scripted for each model: longer ones, which the judge prefers, against shorter ones."""
     said = {"model": ("yes, in the red house",), "other": ("no", "yes, in the red house", "no")}
