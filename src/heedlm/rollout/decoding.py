@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -126,6 +126,23 @@ class Decoding:
             counts=counts,
             ended=torch.tensor(self.ended, device=self.device),
         )
+
+    def stream(self) -> Iterator[int]:
+        """The tokens of the only row, each as soon as it is drawn.
+
+        Raises:
+            NotFinite: The model's logits are NaN or infinite.
+        """
+        while self._rearrange():
+            yield from self._news()
+            self._decode()
+        yield from self._news()
+
+    def _news(self) -> Iterator[int]:
+        """What was drawn since this was last called."""
+        drawn, self.log = self.log, []
+        for _, _, tokens, _ in drawn:
+            yield int(tokens)
 
     def _tensor(self, values: Sequence[int]) -> Tensor:
         return torch.tensor(values, dtype=torch.long, device=self.device)

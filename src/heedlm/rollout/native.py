@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -16,6 +16,7 @@ from heedlm.models.chat import stop_ids
 from heedlm.models.load import torch_dtype
 from heedlm.ops.types import Rollouts
 from heedlm.rollout.decoding import Answers, Decoding
+from heedlm.rollout.network import Network
 from heedlm.rollout.rows import by_length, rooms, uniforms
 from heedlm.rollout.sampling import Sampling
 from heedlm.rollout.transformers import TransformersEngine
@@ -77,16 +78,12 @@ class NativeEngine:
         """
         room = rooms(self.model, prompts, sampling.max_new_tokens)
         longest = max((len(prompt) + more for prompt, more in zip(prompts, room, strict=True)), default=0)
-        if not prompts or (self.window is not None and longest > self.window):
-            if prompts:
-                _tell(f"rows of up to {longest} tokens are longer than its sliding window of {self.window}")
+        if not prompts or self._too_long(longest):
             return TransformersEngine(self.model, self.stop, self.max_batch).generate(prompts, sampling, seed)
         order = by_length(prompts)
-        own = next(self.model.parameters()).dtype
         with torch.inference_mode():
-            network = read(self.model, own if self.dtype == "auto" else torch_dtype(self.dtype), longest)
             answers = Decoding(
-                network,
+                self._network(longest),
                 [prompts[i] for i in order],
                 [room[i] for i in order],
                 uniforms(len(prompts), sampling.max_new_tokens, seed)[order],
@@ -95,6 +92,33 @@ class NativeEngine:
                 self.max_batch,
             ).run()
         return _assemble(prompts, order, answers)
+
+    @torch.inference_mode()
+    def tokens(self, prompt: Sequence[int], sampling: Sampling, seed: int) -> Iterator[int]:
+        """The ids that `generate` gives to this prompt alone, each as soon as it is drawn.
+
+        Raises:
+            BadInput: The prompt is empty or leaves no room for an answer.
+            NotFinite: The model's logits are NaN or infinite.
+        """
+        (room,) = rooms(self.model, [prompt], sampling.max_new_tokens)
+        longest = len(prompt) + room
+        if self._too_long(longest):
+            yield from TransformersEngine(self.model, self.stop).tokens(prompt, sampling, seed)
+            return
+        noise = uniforms(1, sampling.max_new_tokens, seed)
+        yield from Decoding(self._network(longest), [prompt], [room], noise, sampling, self.stop, 1).stream()
+
+    def _too_long(self, longest: int) -> bool:
+        """Whether rows of `longest` tokens are another engine's; says so once."""
+        if self.window is None or longest <= self.window:
+            return False
+        _tell(f"rows of up to {longest} tokens are longer than its sliding window of {self.window}")
+        return True
+
+    def _network(self, longest: int) -> Network:
+        own = next(self.model.parameters()).dtype
+        return read(self.model, own if self.dtype == "auto" else torch_dtype(self.dtype), longest)
 
 
 def _tell(reason: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -85,6 +85,23 @@ class TransformersEngine:
             self.model.train(training)
         return _assemble(prompts, chunks, parts)
 
+    @torch.inference_mode()
+    def tokens(self, prompt: Sequence[int], sampling: Sampling, seed: int) -> Iterator[int]:
+        """The ids that `generate` gives to this prompt alone, each as soon as it is drawn.
+
+        Raises:
+            BadInput: The prompt is empty or leaves no room for an answer.
+            NotFinite: The model's logits are NaN or infinite.
+        """
+        (room,) = rooms(self.model, [prompt], sampling.max_new_tokens)
+        noise = uniforms(1, sampling.max_new_tokens, seed).to(self.stop.device)
+        training = self.model.training
+        self.model.train(False)
+        try:
+            yield from _Decoding(self.model, self.stop, sampling).stream(prompt, room, noise)
+        finally:
+            self.model.train(training)
+
 
 @dataclass
 class _Sampled:
@@ -135,6 +152,18 @@ class _Decoding:
                     self._keep(stay)
             logits = self._step(tokens, width + step + 1)
         return out
+
+    def stream(self, prompt: Sequence[int], room: int, noise: Tensor) -> Iterator[int]:
+        """The tokens of one answer, each as soon as it is drawn."""
+        sampling, stop = self.sampling, set(self.stop.tolist())
+        logits, width = self._read([prompt], room)
+        for step in range(room):
+            tokens, _ = draw(logits, noise[:, step], sampling.temperature, sampling.top_k, sampling.top_p)
+            token = int(tokens)
+            yield token
+            if token in stop or step + 1 == room:
+                return
+            logits = self._step(tokens, width + step + 1)
 
     def _read(self, prompts: list[Sequence[int]], most: int) -> tuple[Tensor, int]:
         """Logits of the first answer token (B, V) and the prompts' width; equal prompts are read once."""
