@@ -20,9 +20,9 @@ def asked(text):
 
 @pytest.fixture(scope="module")
 def rankings(tmp_path_factory):
-    """300 items, each ranked by three of twelve simulated annotators, of whom 04 and 09 do not read."""
+    """500 items, each ranked by three of twelve simulated annotators, of whom 04 and 09 do not read."""
     people, rng = Annotators(spammers=0.2, position_bias=0.8), random.Random(0)
-    worths = [[rng.random() for _ in range(4)] for _ in range(300)]
+    worths = [[rng.random() for _ in range(4)] for _ in range(500)]
     scale = people.calibrate(worths)
     rows = []
     for item, worth in enumerate(worths):
@@ -47,7 +47,7 @@ def look(path, *args):
 def test_everything_is_told_for_people_and_for_programs(rankings):
     facts = look(rankings)
     overall = facts["overall"]["ranking"]
-    assert (overall["judgements"], overall["annotators"], overall["items"]) == (900, 12, 300)
+    assert (overall["judgements"], overall["annotators"], overall["items"]) == (1500, 12, 500)
     assert 0.6 < overall["percent"]["estimate"] < 0.7  # two of twelve pull 73 % down
     assert [one["annotator"] for one in facts["suspects"]] == ["annotator-04", "annotator-09"]
     assert facts["position_bias"]["share"]["low"] > facts["position_bias"]["expected"] == 0.25
@@ -55,7 +55,7 @@ def test_everything_is_told_for_people_and_for_programs(rankings):
     assert len(facts["disagreements"]) == 10
     assert facts["disagreements"][0]["prompt"].startswith("Question ")
     lines = facts["text"].splitlines()
-    assert lines[1] == "  rankings       900 by 12 annotators; 300 items judged by two or more, 5,400 comparisons"
+    assert lines[1] == "  rankings       1,500 by 12 annotators; 500 items judged by two or more, 9,000 comparisons"
     assert lines[2].startswith(f"    agreement            {100 * overall['percent']['estimate']:.1f} % (")
     assert "; ties counted " in lines[2]
     assert any(line.startswith("    alpha, ordinal       0.") for line in lines)
