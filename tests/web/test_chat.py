@@ -12,7 +12,7 @@ from heedlm.feedback.errors import Conflict
 from heedlm.feedback.verdicts import Verdicts
 from heedlm.web.answering import Answering
 from heedlm.web.app import create_app
-from heedlm.web.services import LeftOut, Services
+from heedlm.web.services import Cut, LeftOut, Services
 
 
 class Script:
@@ -220,6 +220,17 @@ def test_turns_that_do_not_fit_are_counted(ann, ok):
     talk = Talk(ann, ok, "forgetful")
     assert talk.whole()["left_out"] == 2
     assert talk.everything()["messages"][1]["left_out"] == 2
+
+
+def test_an_answer_that_was_cut_is_no_whole_one(home, ann, ok, models):
+    models["long"] = Script("They cr", Cut())
+    talk = Talk(ann, ok, "long", consent=True)
+    cut = talk.whole()
+    assert (cut["state"], cut["content"]) == ("cut", "They cr")
+    talk.judge(cut, "up")
+    (record,) = Verdicts(home.state.database).records()
+    assert record.answer.ended is False
+    talk.ask("Go on", cut["id"])
 
 
 def test_what_was_written_when_the_server_died_has_failed(home, ann, ok):

@@ -44,7 +44,7 @@ class Said:
     Attributes:
         parent: The message before it; None for a first question.
         model: Who wrote an answer.
-        state: writing; whole; stopped by the person; failed. Questions are whole.
+        state: writing; whole; cut at the longest the model gives; stopped by the person; failed. Questions are whole.
         left_out: How many of the oldest messages the model had no room to read.
         problem: Why an answer failed.
     """
@@ -62,7 +62,7 @@ class Said:
     @property
     def readable(self) -> bool:
         """Whether a conversation can go on from it, and a verdict be given on it."""
-        return self.state == "whole" or (self.state == "stopped" and self.content != "")
+        return self.state in ("whole", "cut") or (self.state == "stopped" and self.content != "")
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class Conversations:
         Args:
             message: The answer.
             content: Its text.
-            state: whole, stopped or failed.
+            state: whole, cut, stopped or failed.
             left_out: How many of the oldest messages the model could not read.
             problem: Why it failed.
         """

@@ -248,7 +248,7 @@ messages = Table(
     Column("role", String(16), nullable=False),
     Column("content", Text, nullable=False),
     Column("model", String(200)),
-    Column("state", String(16), nullable=False),  # writing, whole, stopped, failed
+    Column("state", String(16), nullable=False),  # writing, whole, cut, stopped, failed
     Column("left_out", Integer, nullable=False, server_default="0"),  # oldest turns that the model could not read
     Column("problem", Text),  # why it failed
     Column("created", Float, nullable=False),

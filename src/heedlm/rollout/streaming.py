@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Protocol
 
 from heedlm.models.chat import Chat
@@ -18,8 +18,10 @@ class Streaming(Protocol):
         ...
 
 
-def stream(engine: Streaming, chat: Chat, messages: Sequence[Message], sampling: Sampling, seed: int) -> Iterator[str]:
-    """The text of an answer as it grows; a piece is empty while a character is not whole yet.
+def stream(
+    engine: Streaming, chat: Chat, messages: Sequence[Message], sampling: Sampling, seed: int
+) -> Generator[str, None, list[int]]:
+    """The text of an answer as it grows, and at the end its ids; a piece is empty while a character is not whole yet.
 
     The pieces together are what `answering.answer` gives for the same seed.
 
@@ -46,3 +48,4 @@ def stream(engine: Streaming, chat: Chat, messages: Sequence[Message], sampling:
     text = chat.decode(ids)
     if text.startswith(said):
         yield text[len(said) :]
+    return ids

@@ -18,7 +18,7 @@ from heedlm.errors import HeedError
 from heedlm.feedback.conversations import Begun, Conversations, Said
 from heedlm.feedback.errors import BadInput, Conflict
 from heedlm.records import Message
-from heedlm.web.services import LeftOut, Services
+from heedlm.web.services import Cut, LeftOut, Services
 
 LINE, EACH = 32, 2  # answers that may wait for a model, and that one person may have under way
 LONGEST = 200_000  # characters of an answer
@@ -224,6 +224,8 @@ class Answering:
                 for piece in pieces:
                     if isinstance(piece, LeftOut):
                         draft.left_out = piece.count
+                    elif isinstance(piece, Cut):
+                        state = "cut"
                     elif not draft.add(piece) or len(draft.text) > LONGEST:
                         state = "stopped"
                         break

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from heedlm.errors import BadInput
 from heedlm.feedback.jobs import Launcher
@@ -14,10 +14,19 @@ if TYPE_CHECKING:
     from heedlm.records import Message
 
 
-class LeftOut(NamedTuple):
+@dataclass(frozen=True)
+class LeftOut:
     """How many of the oldest messages a model has no room to read."""
 
     count: int
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The answer did not end by itself: it has reached the longest that the model gives."""
+
+
+Piece = str | LeftOut | Cut
 
 
 class ChatModel(Protocol):
@@ -26,7 +35,7 @@ class ChatModel(Protocol):
     What it raises as a `HeedError` is shown to the person it answers; other errors only reach the log.
     """
 
-    def reply(self, messages: Sequence[Message], seed: int) -> Iterator[str | LeftOut]:
+    def reply(self, messages: Sequence[Message], seed: int) -> Iterator[Piece]:
         """An answer, piece by piece, all in one thread; closing the iterator stops the model.
 
         Pieces may be empty: between any two it can be stopped.

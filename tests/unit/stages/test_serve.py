@@ -26,7 +26,7 @@ from heedlm.rollout.streaming import stream
 from heedlm.stages.serve import Config
 from heedlm.stages.serve.models import Echo, Local, Manner, load, load_all, shown_name
 from heedlm.stages.serve.server import greeting, services, site
-from heedlm.web.services import LeftOut
+from heedlm.web.services import Cut, LeftOut
 
 ASKED = [Message(role="user", content="Where is 小猫?")]
 PASSWORD = "correct horse battery"
@@ -64,10 +64,23 @@ def test_a_local_model_leaves_out_the_oldest_turns(model):
     assert isinstance(said[0], LeftOut)
     assert 0 < said[0].count < len(long)
     assert said[0].count % 2 == 0
-    assert all(isinstance(piece, str) for piece in said[1:])
+    assert all(isinstance(piece, str | Cut) for piece in said[1:])
     assert isinstance(next(iter(local.reply(ASKED, 3))), str)
     with pytest.raises(BadInput, match="shorten"):
         list(local.reply([Message(role="user", content="red house " * 200)], 0))
+
+
+def test_an_answer_that_did_not_end_is_called_cut(model):
+    loaded, tokenizer = load_with_tokenizer(model)
+    local = Local(loaded, tokenizer, Manner(max_new_tokens=12, temperature=1.0))
+    cuts = 0
+    for seed in range(12):
+        prompt = [Prompt(messages=tuple(ASKED))]
+        _, whole = answer(local.engine, local.chat, prompt, local.sampling, seed)
+        cut = list(local.reply(ASKED, seed))[-1] == Cut()
+        assert cut == (not bool(whole.ended[0]))
+        cuts += cut
+    assert cuts > 0
 
 
 def test_echo_repeats():
@@ -140,6 +153,8 @@ def test_an_endpoint_streams(monkeypatch):
         model = load(f"{url}#frog@SOME_KEY", Manner(temperature=0.5, max_new_tokens=9))
         assert "".join(model.reply(ASKED, 1)) == "They croak."
         path, key, body = seen[0]
+    with endpoint([event("They "), event("cr", "length")]) as (url, _):
+        assert list(load(f"{url}#frog", Manner()).reply(ASKED, 1)) == ["They ", "", "cr", Cut()]
     assert (path, key) == ("/v1/chat/completions", "Bearer sk-secret")
     assert body == {
         "model": "frog",

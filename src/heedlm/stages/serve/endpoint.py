@@ -12,6 +12,7 @@ import httpx
 
 from heedlm.errors import BadInput, HeedError
 from heedlm.records import Message
+from heedlm.web.services import Cut, Piece
 
 if TYPE_CHECKING:
     from heedlm.stages.serve.models import Manner
@@ -45,7 +46,7 @@ class Endpoint:
         timeout = httpx.Timeout(manner.timeout, connect=min(10.0, manner.timeout))
         self._http = httpx.Client(timeout=timeout, headers=headers, trust_env=not near)
 
-    def reply(self, messages: Sequence[Message], seed: int) -> Iterator[str]:
+    def reply(self, messages: Sequence[Message], seed: int) -> Iterator[Piece]:
         """An answer, in the pieces the endpoint sends.
 
         Raises:
@@ -70,7 +71,7 @@ class Endpoint:
         except (httpx.HTTPError, httpx.InvalidURL):
             raise HeedError("the endpoint broke off") from None
 
-    def _pieces(self, response: httpx.Response) -> Iterator[str]:
+    def _pieces(self, response: httpx.Response) -> Iterator[Piece]:
         for line in response.iter_lines():
             if not line.startswith("data:"):
                 yield ""  # a sign of life, at which it can be stopped
@@ -78,9 +79,11 @@ class Endpoint:
             told = line.removeprefix("data:").strip()
             if told == "[DONE]":
                 return
-            piece, ended = _piece(told)
+            piece, reason = _piece(told)
             yield piece
-            if ended:
+            if reason == "length":
+                yield Cut()
+            if reason is not None:
                 return
         raise HeedError("the endpoint broke off")
 
@@ -95,16 +98,17 @@ class Endpoint:
         return line.replace(self._key, "[key]") if self._key else line
 
 
-def _piece(told: str) -> tuple[str, bool]:
-    """The text of one event, and whether it is the last."""
+def _piece(told: str) -> tuple[str, str | None]:
+    """The text of one event, and, of the last, why the answer ends."""
     try:
         raw: Any = json.loads(told)
         if "error" in raw:
             raise HeedError("the endpoint broke off")
         choices = raw.get("choices") or []
         if not choices:  # such as the one that tells the usage
-            return "", False
+            return "", None
         text = (choices[0].get("delta") or {}).get("content")
-        return (text if isinstance(text, str) else ""), choices[0].get("finish_reason") is not None
+        reason = choices[0].get("finish_reason")
+        return (text if isinstance(text, str) else ""), None if reason is None else str(reason)
     except (ValueError, AttributeError, TypeError, IndexError, KeyError):
         raise HeedError("the endpoint sent something that is no answer") from None

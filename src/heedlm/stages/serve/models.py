@@ -18,7 +18,7 @@ from heedlm.config import Config, Device
 from heedlm.errors import BadInput
 from heedlm.records import Message
 from heedlm.stages.serve.endpoint import Endpoint
-from heedlm.web.services import ChatModel, LeftOut
+from heedlm.web.services import ChatModel, Cut, LeftOut, Piece
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -121,12 +121,12 @@ class Local:
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, manner: Manner) -> None:
-        from heedlm.models.chat import Chat
+        from heedlm.models.chat import Chat, stop_ids
         from heedlm.models.forward import context_limit
         from heedlm.rollout import Native, Sampling
 
         self.chat = Chat(tokenizer)
-        self.engine = Native().bind(model, tokenizer)
+        self.engine, self.stop = Native().bind(model, tokenizer), stop_ids(tokenizer, model)
         self.sampling = Sampling(
             temperature=manner.temperature, top_p=manner.top_p, max_new_tokens=manner.max_new_tokens
         )
@@ -134,7 +134,7 @@ class Local:
         # In a short context the answer is cut rather than the question refused.
         self.room = max(limit - manner.max_new_tokens, limit // 2)
 
-    def reply(self, messages: Sequence[Message], seed: int) -> Iterator[str | LeftOut]:
+    def reply(self, messages: Sequence[Message], seed: int) -> Iterator[Piece]:
         """An answer token by token; whole oldest turns are left out where the context is too short.
 
         Raises:
@@ -145,4 +145,6 @@ class Local:
         kept = self.chat.truncate(messages, self.room)
         if len(kept) < len(messages):
             yield LeftOut(len(messages) - len(kept))
-        yield from stream(self.engine, self.chat, kept, self.sampling, seed)
+        ids = yield from stream(self.engine, self.chat, kept, self.sampling, seed)
+        if not ids or ids[-1] not in self.stop:
+            yield Cut()

@@ -1,6 +1,6 @@
 // A conversation as a tree: answers that share a parent are regenerations, questions that share one are edits.
 
-export const readable = (message) => message.state === "whole" || (message.state === "stopped" && message.content !== "");
+export const readable = (message) => ["whole", "cut"].includes(message.state) || (message.state === "stopped" && message.content !== "");
 
 export class Tree {
   constructor({ messages = [], verdicts = [] } = {}) {

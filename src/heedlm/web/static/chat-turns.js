@@ -49,6 +49,7 @@ function notes(message) {
     found.push(make("p", { class: "note" }, text));
   }
   if (message.state === "stopped") found.push(make("p", { class: "note" }, word("Stopped.")));
+  if (message.state === "cut") found.push(make("p", { class: "note" }, word("Cut: this is the longest answer the model gives.")));
   if (message.state === "failed") {
     found.push(make("p", { class: "alert" }, `${word("There is no answer:")} ${word(message.problem ?? "the model failed")}`));
   }

@@ -40,6 +40,7 @@ ZH: dict[str, str] = {
     "The answer is being written.": "正在生成回答。",
     "Waiting: you are number {place} in line for this model.": "正在排队：你在这个模型的队列中排第 {place} 位。",
     "Stopped.": "已停止。",
+    "Cut: this is the longest answer the model gives.": "已截断：达到了模型回答的最大长度。",
     "There is no answer:": "没有得到完整的回答：",
     "Try again": "重试",
     "Another answer": "换一个回答",
