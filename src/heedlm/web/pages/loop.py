@@ -95,7 +95,8 @@ def train_page(request: Request, me: Me, project: str) -> Response:
         "name": name,
         "ways": WAYS[kind],
         "about": about,
-        "models": [card for card in cards if card.makes_policy],
+        # What went wrong can be trained on too, but is not offered first.
+        "models": sorted((card for card in cards if card.makes_policy), key=lambda card: card.state == "collapsed"),
         "rewards": [card for card in cards if card.makes_reward],
         "made": _made(request, project),
         "may_start": request.app.state.services.launcher is not None,

@@ -140,7 +140,7 @@ def _branch(request: Request, node: Node) -> dict[str, Any]:
     labels = Run.open(run).info.results.get("labels") if run is not None and node.stage == "export" else None
     return {
         "role": node.role,
-        "name": key or place.name,
+        "name": key or (f"{run.parent.name}/{run.name}" if run is not None else place.name),
         "key": key,
         "stage": node.stage,
         "status": node.status,

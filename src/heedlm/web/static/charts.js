@@ -79,7 +79,10 @@ export function chart(panel, { alarms = [], across = span([panel]) } = {}) {
     parts.push(draw("line", { x1: LEFT, x2: WIDTH - RIGHT, y1: y(at), y2: y(at), class: "grid" }));
     parts.push(draw("text", { x: LEFT - 6, y: y(at) + 3.5, class: "tick end" }, figure(at)));
   }
-  for (const at of ticks(across[0], across[1], 4)) parts.push(draw("text", { x: x(at), y: HEIGHT - 6, class: "tick middle" }, figure(at)));
+  for (const at of ticks(across[0], across[1], 4)) {
+    const last = x(at) > WIDTH - RIGHT - 14;
+    parts.push(draw("text", { x: last ? WIDTH - RIGHT : x(at), y: HEIGHT - 6, class: last ? "tick end" : "tick middle" }, figure(at)));
+  }
   if (panel.level !== null && panel.level !== undefined) parts.push(draw("line", { x1: LEFT, x2: WIDTH - RIGHT, y1: y(panel.level), y2: y(panel.level), class: "level" }));
   if (panel.band) parts.push(draw("path", { d: area(panel.band[0].steps, panel.band[0].values, panel.band[1].values), class: "band line-0" }));
   panel.lines.forEach((line, k) => {
