@@ -100,7 +100,7 @@ def projects_page(request: Request, me: Me) -> Response:
 @router.get("/annotate/{project}", openapi_extra=_WORKERS)
 def task_page(request: Request, me: Me, project: str) -> Response:
     """Where tasks are done; nothing is taken before the page asks for it."""
-    projects, _, _ = _parts(request)
+    projects, _, desk = _parts(request)
     known = projects.seen(me, project)
     guideline = projects.guideline(project)
     data = {
@@ -108,6 +108,7 @@ def task_page(request: Request, me: Me, project: str) -> Response:
         "warn": known.settings.warn,
         "critiques_first": known.settings.critiques_first,
         "guideline": asdict(guideline),
+        "standing": asdict(desk.standing(me, known)),
     }
     values = {"project": known, "criterion": CRITERIA[known.criterion], "guideline": guideline, "data": data}
     return page(request, "annotate_project.html", values)
@@ -208,6 +209,7 @@ def _shown(request: Request, project: Project, task: Task) -> dict[str, Any]:
     critiques = [*content.critiques, *[""] * len(task.order)][: len(task.order)]
     return {
         "id": task.id,
+        "project": task.project,
         "state": task.state,
         "seconds_left": _left(request, task.expires),
         "version": task.version,

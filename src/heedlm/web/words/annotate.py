@@ -45,7 +45,6 @@ ZH: dict[str, str] = {
     "Your answers to the test were too far from the guidelines.": "你在测试中的答案与标注指南相差太远。",
     "Closed. You can still correct your answers.": "已关闭。你仍可更正自己的答案。",
     "There are no tasks yet.": "还没有任务。",
-    "All tasks are with others at the moment.": "目前所有任务都在别人手中。",
     "You have done all there is for you.": "分给你的任务已全部完成。",
     "{n} tasks left for you": "你还有 {n} 个任务",
     "Done": "已完成",
@@ -165,7 +164,7 @@ ZH: dict[str, str] = {
     "There are no tasks yet": "还没有任务",
     "Whoever runs the project has not added any. Look again later.": "项目管理者还没有添加任务。请稍后再来。",
     "Nothing for you at the moment": "目前没有给你的任务",
-    "All tasks are with others. Some may come back: look again in a while.": "所有任务都在别人手中。有些可能会退回：请过一会儿再来看看。",
+    "What there is has been taken by others, or skipped by you. Look again in a while.": "现有的任务已被别人领取，或已被你跳过。请过一会儿再来看看。",
     # handing in, correcting, two tabs
     "Handed in.": "已提交。",
     "Corrected: version {n}.": "已更正：第 {n} 版。",

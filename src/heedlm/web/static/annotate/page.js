@@ -50,7 +50,7 @@ async function show(task) {
 function build(draft, current) {
   const { task } = now;
   now.view = kind.draw(task, act);
-  now.clock = new Clock(now.spent, task.state === "done" ? null : task.seconds_left, tick, () => now.drafts.change(snapshot()));
+  now.clock = new Clock(now.spent, task.state === "done" ? null : task.seconds_left, tick, renew);
   keepDrafts();
   put(task.version ? stage.correction(task, kind) : null, stage.conversation(task), now.view.element);
   now.view.show(now.state, false);
@@ -74,6 +74,11 @@ function keepDrafts() {
     part("kept").classList.toggle("bad", how === "kept");
     if (error && error.status >= 400 && error.status < 500) tell(error.message, "bad");
   }, (left) => now?.clock?.lease(left));
+}
+
+function renew() {
+  now.drafts.change(snapshot());
+  now.drafts.send();
 }
 
 const snapshot = () => ({ state: now.state, version: now.base, seconds: now.clock.spent });
@@ -247,7 +252,9 @@ async function next() {
 
 async function open(task) {
   history.replaceState(null, "", `${location.pathname}?task=${encodeURIComponent(task)}`);
-  await show(await api("GET", `/api/tasks/${encodeURIComponent(task)}`));
+  const found = await api("GET", `/api/tasks/${encodeURIComponent(task)}`);
+  if (found.project !== data.project) location.replace(`/annotate/${found.project}?task=${found.id}`);
+  else await show(found);
 }
 
 async function last() {
@@ -288,7 +295,11 @@ async function begin() {
   }
   part("notices").replaceChildren();
   const asked = new URLSearchParams(location.search).get("task");
-  await (asked ? open(asked) : next());
+  if (asked === null) return next();
+  return open(asked).catch(async (error) => {
+    tell(error.message, "bad");
+    await next();
+  });
 }
 
 // ---------------------------------------------------------------- keys, tabs, buttons
@@ -349,6 +360,7 @@ for (const [id, action] of Object.entries({ submit, undo, differences, skip, las
 part("help").addEventListener("click", () => part("keys").showModal());
 if (matchMedia("(max-width: 60rem)").matches) part("guidelines").open = false;
 
+progress(data.standing);
 if (data.warn && localStorage.getItem(remembered("warned")) !== data.warn) {
   put(stage.contentWarning(trying(async () => {
     localStorage.setItem(remembered("warned"), data.warn);

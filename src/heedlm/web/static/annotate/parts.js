@@ -25,7 +25,7 @@ export function critique(task, place) {
 
 /** One answer: its name, what belongs beside the name, its text, its critique, what belongs below. */
 export const answerCard = (task, place, { name = answerName, beside = [], below = [], ...more } = {}) =>
-  make("article", { class: "answer", "data-place": place, ...more },
+  make(more.role ? "div" : "article", { class: "answer", "data-place": place, ...more },
     make("header", {}, make("h3", {}, name(place)), ...beside),
     said(task.answers[place]), critique(task, place), ...below);
 

@@ -55,7 +55,7 @@ export function nothing(standing, again) {
     case "empty":
       return card(word("There are no tasks yet"), word("Whoever runs the project has not added any. Look again later."), [look, all]);
     default:
-      return card(word("Nothing for you at the moment"), word("All tasks are with others. Some may come back: look again in a while."), [look, all]);
+      return card(word("Nothing for you at the moment"), word("What there is has been taken by others, or skipped by you. Look again in a while."), [look, all]);
   }
 }
 
