@@ -72,10 +72,17 @@ def headline(source: Source, series: Mapping[str, Series]) -> Headline:
         bar = _accuracy_bar(accuracy)
         sentence = (
             f"Orders {bar.rate:.1f}\u202f% of held-out pairs as people did "
-            f"(95\u202f% interval {bar.low:.1f} to {bar.high:.1f})."
+            f"(95\u202f% interval {bar.low:.1f} to {bar.high:.1f}).{_advice(results)}"
         )
         return Headline(sentence, tiles, [bar], *_bins_table(accuracy), bar_title="Held-out accuracy")
     return Headline(_plain_sentence(results, series, source), tiles, [], [], [])
+
+
+def _advice(results: Mapping[str, Any]) -> str:
+    """Whether PPO should start, and why not."""
+    found = results.get("advice")
+    line = found.get("line") if isinstance(found, Mapping) else None
+    return f" {line}" if isinstance(line, str) else ""
 
 
 def _win_sentence(settings: Sequence[Mapping[str, Any]], rival: str) -> str:
@@ -226,16 +233,17 @@ def _accuracy_bar(accuracy: Mapping[str, Any]) -> Bar:
 
 
 def _bins_table(accuracy: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Accuracy by certainty, by length difference, and by source."""
+    """Accuracy by certainty, by length difference, by criterion and by source."""
     rows = []
     for key, what in (("by_margin", "margin"), ("by_length", "length difference")):
         for each in _list(accuracy.get(key)):
             if each.get("n"):
                 span = f"{number(float(each['low']))} to {number(float(each['high']))}"
                 rows.append([f"{what} {span}", str(each["n"]), f"{100 * float(each['accuracy']):.1f} %"])
-    sources = accuracy.get("by_source")
-    for name, each in sources.items() if isinstance(sources, Mapping) else ():
-        rows.append([f"source {name}", str(each["n"]), f"{100 * float(each['accuracy']):.1f} %"])
+    for key, what in (("by_criterion", "criterion"), ("by_source", "source")):
+        parts = accuracy.get(key)
+        for name, each in parts.items() if isinstance(parts, Mapping) else ():
+            rows.append([f"{what} {name}", str(each["n"]), f"{100 * float(each['accuracy']):.1f} %"])
     return ["pairs with", "pairs", "accuracy"], rows
 
 

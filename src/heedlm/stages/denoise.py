@@ -45,11 +45,11 @@ class Config(StageConfig):
     folds: int = Field(2, ge=2, description="parts the prompts are dealt into; each is scored by a model of the others")
     groups: PositiveInt = Field(10, description="groups of like strength that are reported")
     remedies: tuple[Literal["flip", "smooth", "margin"], ...] = Field(
-        ("flip", "margin"),
+        ("flip", "smooth"),
         description="flip: turn the weakest pairs round; smooth: call those below 0 uncertain; margin: ask for û",
     )
     flip: float = Field(0.1, ge=0, le=1, description="flip: share of pairs, the weakest, if their û is below 0")
-    smoothing: float = Field(0.2, ge=0, lt=0.5, description="smooth: chance that a pair with û below 0 is wrong")
+    smoothing: float = Field(0.4, ge=0, lt=0.5, description="smooth: chance that a pair with û below 0 is wrong")
     objective: BradleyTerry = Field(BradleyTerry(), description="loss over the scores of a prompt's answers")
     limit: PositiveInt | None = Field(None, description="use only the first so many prompts")
     batch: PositiveInt = Field(32, description="prompts a step")

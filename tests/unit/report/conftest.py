@@ -182,6 +182,7 @@ def accuracy_results() -> dict[str, Any]:
         ],
         "by_length": [{"low": -21.0, "high": 0.0, "n": 0, "accuracy": None, "confidence": None}],
         "by_source": {"village": {"n": 3072, "accuracy": 0.716}},
+        "by_criterion": {"helpful": {"n": 2000, "accuracy": 0.75}, "harmless": {"n": 1072, "accuracy": 0.652}},
     }
 
 
@@ -203,7 +204,8 @@ def build(out: Path, *, healthy: bool = True) -> dict[str, Path]:
     close(rankings, "comparisons", "comparisons", 6144, 24.0)
     reward = make(out, "reward", [Input("model", sft.path), Input("comparisons", rankings.path)])
     loss_curve(reward, 120, 0.7, 0.5, 0.03, rng)
-    reward.note(parameters=1_210_432, accuracy=accuracy_results())
+    advice = {"start": False, "line": "PPO should not start: <b>."}
+    reward.note(parameters=1_210_432, accuracy=accuracy_results(), advice=advice)
     close(reward, "model", "reward weights", None, 34.0)
     given = [Input("model", sft.path), Input("reward_model", reward.path), Input("prompts", village.path)]
     ppo = make(out, "ppo", given, model=str(sft.path), kl={"coef": 0.2, "target": None})

@@ -94,7 +94,10 @@ def test_headlines(chain: dict[str, Path]) -> None:
     assert "temperature 0.3 against greedy" in policy
     assert "王奶奶，您一定很担心" in policy
     assert 'lang="zh"' in policy
-    assert "Orders 71.6\u202f% of held-out pairs" in render(Source.read(chain["reward"]))
+    page = render(Source.read(chain["reward"]))
+    assert "Orders 71.6\u202f% of held-out pairs" in page
+    assert "PPO should not start: &lt;b&gt;." in page
+    assert "criterion harmless" in page
     assert "Lowest held-out loss 1.24 nats at step 125" in render(Source.read(chain["sft"]))
     assert "Made: corpus (20000 rows)" in render(Source.read(chain["village"]))
 
