@@ -72,6 +72,17 @@ sessions = Table(
     Column("seen", Float, nullable=False),
 )
 
+tokens = Table(
+    "tokens",
+    metadata,
+    _key(),
+    Column("token", String(64), nullable=False, unique=True),  # SHA-256 of what a program sends
+    _of("user", index=True, gone="CASCADE"),
+    Column("name", String(64), nullable=False),
+    Column("created", Float, nullable=False),
+    Column("used", Float),
+)
+
 attempts = Table(
     "attempts",
     metadata,

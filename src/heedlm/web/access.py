@@ -16,9 +16,11 @@ from starlette.concurrency import run_in_threadpool
 
 from heedlm.errors import HeedError
 from heedlm.feedback.accounts import ROLES, Accounts, Session, User
+from heedlm.feedback.tokens import Tokens
 
 COOKIE = "heed_session"
 PUBLIC = "public"
+API = "/v1/"  # for programs, which show a personal token
 EVERYBODY = ROLES
 _SAFE = {"GET", "HEAD", "OPTIONS"}
 
@@ -53,16 +55,26 @@ async def guard(request: Request) -> None:
     extra = getattr(request.scope.get("route"), "openapi_extra", None) or {}
     allowed = extra.get("x-roles", ())
     accounts: Accounts = request.app.state.accounts
-    token = request.cookies.get(cookie_name(request))
-    session = await run_in_threadpool(accounts.session, token) if token else None
+    if request.url.path.startswith(API):
+        session = await run_in_threadpool(_of_program, request)
+    else:
+        token = request.cookies.get(cookie_name(request))
+        session = await run_in_threadpool(accounts.session, token) if token else None
     request.state.session = session
     if PUBLIC not in allowed:
         if session is None:
             raise LoginNeeded("please log in")
         if session.user.role not in allowed:
             raise Forbidden("this is not for your role")
-    if request.method not in _SAFE:
+    if request.method not in _SAFE and not request.url.path.startswith(API):
         await _not_forged(request, session)
+
+
+def _of_program(request: Request) -> Session | None:
+    """Whose program calls. Cookies count for nothing here, so no page can make a browser call in somebody's name."""
+    kind, _, token = request.headers.get("authorization", "").partition(" ")
+    user = Tokens(request.app.state.database).user(token.strip()) if kind.lower() == "bearer" else None
+    return Session(user, "") if user is not None else None
 
 
 async def _not_forged(request: Request, session: Session | None) -> None:

@@ -18,7 +18,7 @@ from heedlm.errors import HeedError
 from heedlm.feedback.conversations import Begun, Conversations, Said
 from heedlm.feedback.errors import BadInput, Conflict
 from heedlm.records import Message
-from heedlm.web.services import Cut, LeftOut, Services
+from heedlm.web.services import ChatModel, Cut, LeftOut, Services
 
 LINE, EACH = 32, 2  # answers that may wait for a model, and that one person may have under way
 LONGEST = 200_000  # characters of an answer
@@ -44,6 +44,8 @@ class Draft:
     def __init__(self, message: str, user: str, model: str, prompt: Sequence[Message]) -> None:
         self.message, self.user, self.model, self.prompt = message, user, model, prompt
         self.turn, self.place, self.text, self.left_out = 0, 0, "", 0
+        self.writer: ChatModel | None = None
+        self.seed = 0
         self.said: Said | None = None
         self.ended = False
         self._lock = threading.Lock()
@@ -140,10 +142,18 @@ class Answering:
             if sum(draft.model == model for draft in self._waiting) >= self.line:
                 raise Conflict("too many people are waiting for this model: try again in a minute")
 
-    def begin(self, user: str, begun: Begun) -> Draft:
-        """Have an answer written, now or when it is its turn."""
+    def begin(self, user: str, begun: Begun, *, writer: ChatModel | None = None, seed: int | None = None) -> Draft:
+        """Have an answer written, now or when it is its turn.
+
+        Args:
+            user: For whom (key).
+            begun: The answer, and what it answers.
+            writer: What writes it, in the line of the answer's model; that model itself unless given.
+            seed: Decides all random choices; a random one unless given.
+        """
         answer = begun.answer
         draft = Draft(answer.id, user, answer.model or "", begun.prompt)
+        draft.writer, draft.seed = writer, seed if seed is not None else secrets.randbelow(2**31)
         with self._lock:
             # Fair queueing by start times: a person's second answer is a turn later than their first.
             mine = (draft.model, user)
@@ -219,7 +229,8 @@ class Answering:
         state = "whole"
         problem: str | None = None
         try:
-            pieces = self.services.models[draft.model].reply(draft.prompt, secrets.randbelow(2**31))
+            writer = draft.writer or self.services.models[draft.model]
+            pieces = writer.reply(draft.prompt, draft.seed)
             try:
                 for piece in pieces:
                     if isinstance(piece, LeftOut):

@@ -22,9 +22,10 @@ from heedlm.feedback.database import Database
 from heedlm.feedback.errors import BadInput, Conflict, Refused, Throttled
 from heedlm.feedback.projects import Projects
 from heedlm.web import pages
-from heedlm.web.access import Forbidden, LoginNeeded, guard
+from heedlm.web.access import API, Forbidden, LoginNeeded, guard
 from heedlm.web.answering import Answering
 from heedlm.web.limits import SmallBodies
+from heedlm.web.pages import api_v1
 from heedlm.web.render import page
 from heedlm.web.services import Services, Site
 
@@ -117,6 +118,8 @@ def _wants_page(request: Request) -> bool:
 
 def problem(request: Request, status: int, message: str, headers: dict[str, str] | None = None) -> Response:
     """A refusal, as a page for people and as JSON for scripts."""
+    if request.url.path.startswith(API):
+        return api_v1.refusal(status, message, headers)
     if _wants_page(request):
         return page(request, "problem.html", {"status": status, "message": message}, status=status, headers=headers)
     return JSONResponse({"error": {"message": message, "status": status}}, status, headers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from heedlm.errors import BadInput
 from heedlm.feedback.jobs import Launcher
@@ -40,6 +40,15 @@ class ChatModel(Protocol):
 
         Pieces may be empty: between any two it can be stopped.
         """
+        ...
+
+
+@runtime_checkable
+class Adjustable(Protocol):
+    """A chat model whose sampling a program may choose."""
+
+    def adjusted(self, **sampling: float) -> ChatModel:
+        """The same model with another temperature, top_p or max_new_tokens."""
         ...
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -45,6 +46,12 @@ class Endpoint:
         near = parts.hostname in {"localhost", "127.0.0.1", "::1"}
         timeout = httpx.Timeout(manner.timeout, connect=min(10.0, manner.timeout))
         self._http = httpx.Client(timeout=timeout, headers=headers, trust_env=not near)
+
+    def adjusted(self, **sampling: float) -> Endpoint:
+        """The same endpoint with another temperature, top_p or max_new_tokens."""
+        other = copy.copy(self)
+        other.manner = self.manner.model_copy(update=sampling)
+        return other
 
     def reply(self, messages: Sequence[Message], seed: int) -> Iterator[Piece]:
         """An answer, in the pieces the endpoint sends.

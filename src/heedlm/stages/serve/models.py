@@ -5,6 +5,7 @@ Only a local model brings torch in, and only when it is loaded.
 
 from __future__ import annotations
 
+import copy
 import re
 import threading
 from collections.abc import Iterator, Sequence
@@ -89,15 +90,22 @@ class Echo:
 
     at_once = 8
 
-    def __init__(self, pause: float = 0.02) -> None:
-        self.pause = pause
+    def __init__(self, pause: float = 0.02, longest: int = 2000) -> None:
+        self.pause, self.longest = pause, longest
 
-    def reply(self, messages: Sequence[Message], seed: int) -> Iterator[str]:
+    def adjusted(self, **sampling: float) -> Echo:
+        """The same with another number of words at most; temperature changes nothing."""
+        return Echo(self.pause, int(sampling.get("max_new_tokens", self.longest)))
+
+    def reply(self, messages: Sequence[Message], seed: int) -> Iterator[Piece]:
         """The last question, with a word before it that the seed chooses, so that two answers may differ."""
         start = ("You said:", "I heard:", "Again:")[seed % 3]
-        for word in re.findall(r"\s*\S+\s*", f"{start} {messages[-1].content}"):
+        words = re.findall(r"\s*\S+\s*", f"{start} {messages[-1].content}")
+        for word in words[: self.longest]:
             threading.Event().wait(self.pause)
             yield word
+        if len(words) > self.longest:
+            yield Cut()
 
 
 def _local(name: str, manner: Manner) -> ChatModel:
@@ -123,16 +131,28 @@ class Local:
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, manner: Manner) -> None:
         from heedlm.models.chat import Chat, stop_ids
         from heedlm.models.forward import context_limit
-        from heedlm.rollout import Native, Sampling
+        from heedlm.rollout import Native
 
         self.chat = Chat(tokenizer)
         self.engine, self.stop = Native().bind(model, tokenizer), stop_ids(tokenizer, model)
+        self.limit = context_limit(model) or 10**9
+        self._sample(manner)
+
+    def _sample(self, manner: Manner) -> None:
+        from heedlm.rollout import Sampling
+
+        self.manner = manner
         self.sampling = Sampling(
             temperature=manner.temperature, top_p=manner.top_p, max_new_tokens=manner.max_new_tokens
         )
-        limit = context_limit(model) or 10**9
         # In a short context the answer is cut rather than the question refused.
-        self.room = max(limit - manner.max_new_tokens, limit // 2)
+        self.room = max(self.limit - manner.max_new_tokens, self.limit // 2)
+
+    def adjusted(self, **sampling: float) -> Local:
+        """The same weights with another temperature, top_p or max_new_tokens."""
+        other = copy.copy(self)
+        other._sample(self.manner.model_copy(update=sampling))
+        return other
 
     def reply(self, messages: Sequence[Message], seed: int) -> Iterator[Piece]:
         """An answer token by token; whole oldest turns are left out where the context is too short.

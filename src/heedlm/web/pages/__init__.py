@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from heedlm.web.pages import account, agreement, annotate, chat, erasure, items, loop, manage, runs, team
+from heedlm.web.pages import account, agreement, annotate, api_v1, chat, erasure, items, loop, manage, runs, team
 
 
 def routers() -> list[APIRouter]:
@@ -13,6 +13,7 @@ def routers() -> list[APIRouter]:
         account.router,
         annotate.router,
         chat.router,
+        api_v1.router,
         manage.router,
         team.router,
         items.router,

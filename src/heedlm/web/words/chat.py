@@ -76,4 +76,17 @@ ZH: dict[str, str] = {
     "You said: about the same as the one before.": "你的评价：和上一个差不多。",
     "Change": "更改",
     "Thank you.": "谢谢。",
+    # tokens
+    "Tokens for programs": "程序用令牌",
+    "With a token a program can ask the models of this site in your name, by the chat completions API:": "程序可以凭令牌，以你的名义通过 chat completions 接口使用本站的模型：",
+    "Address": "地址",
+    "Models": "模型",
+    "What it is for": "用途",
+    "Make a token": "生成令牌",
+    "The new token": "新令牌",
+    "It is shown only now. Whoever has it can use the models in your name until you revoke it.": "令牌只显示这一次。在你撤销之前，任何持有者都能以你的名义使用模型。",
+    "Made": "生成时间",
+    "Last used": "上次使用",
+    "Revoke": "撤销",
+    "Revoked.": "已撤销。",
 }
