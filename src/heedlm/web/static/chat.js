@@ -9,19 +9,23 @@ const [log, question, model, consent, send, stop, heard] = ["log", "question", "
 
 let talk = data.opened?.conversation ?? null;
 let tree = new Tree(data.opened ?? {});
-const view = { editing: null, asking: null, reason: null, dismissed: new Set(JSON.parse(sessionStorage.getItem("dismissed") ?? "[]")) };
+const view = { editing: null, asking: null, reason: null, next: null, dismissed: new Set(JSON.parse(sessionStorage.getItem("dismissed") ?? "[]")) };
 const streams = new Map(); // by message: the stream that is followed
 
 const here = () => `/api/conversations/${talk.id}`;
 
 // ---------------------------------------------------------------- drawing
 
+const find = (key, which = "") => log.querySelector(`[data-key="${CSS.escape(key)}"]${which}`);
+
 function draw() {
   const key = document.activeElement?.dataset?.key;
+  const typed = [...log.querySelectorAll("input[data-key], textarea[data-key]")].map((field) => [field.dataset.key, field.value]);
   const shown = tree.path();
   log.replaceChildren(...shown.map((message) => turn(tree, message, view, act)));
   if (!shown.length) log.append(make("p", { class: "empty" }, word("Ask something to begin.")));
-  if (key) log.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
+  for (const [name, value] of typed) if (find(name)) find(name).value = value;
+  if (key) find(key)?.focus();
   const writing = tree.writing();
   stop.hidden = !writing;
   send.hidden = Boolean(writing);
@@ -92,6 +96,9 @@ function done(whole) {
   const following = low();
   tree.put(whole);
   draw();
+  // Whoever asked for another answer by keyboard goes on from there.
+  if (view.next && document.activeElement === document.body) find(view.next)?.focus();
+  view.next = null;
   if (following) bottom();
   heard.textContent = whole.state === "failed" ? word("There is no answer:") : whole.content;
 }
@@ -125,10 +132,7 @@ const act = {
     const other = tree.turn(message, by);
     draw();
     const keys = by < 0 ? ["left", "right"] : ["right", "left"]; // at the end, the focus goes to the other arrow
-    for (const name of keys) {
-      const button = log.querySelector(`[data-key="${CSS.escape(`${name} ${message.parent}`)}"]:not(:disabled)`);
-      if (button) { button.focus(); break; }
-    }
+    keys.map((name) => find(`${name} ${message.parent}`, ":not(:disabled)")).find(Boolean)?.focus();
     if (other) heard.textContent = other.content;
   },
   copy: trying(async (message) => {
@@ -139,8 +143,7 @@ const act = {
     const before = view.editing;
     view.editing = message?.id ?? null;
     draw();
-    const key = message ? `editing ${message.id}` : `edit ${before}`;
-    log.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
+    find(message ? `editing ${message.id}` : `edit ${before}`)?.focus();
   },
   edited: trying(async (message, text) => {
     const asked = { question: text, model: model.value, parent: message.parent };
@@ -150,6 +153,7 @@ const act = {
     question.focus();
   }),
   again: trying(async (message) => {
+    view.next = `again ${message.parent}`;
     begun(await api("POST", `${here()}/messages/${message.parent}/answers`, { model: model.value }));
   }),
   thumb: trying(async (message, name) => {
@@ -157,7 +161,7 @@ const act = {
     await judging(message, { verdict: given ? "none" : name });
     view.reason = given ? null : message.id;
     draw();
-    if (!given) log.querySelector(`[data-key="${CSS.escape(`reason ${message.id}`)}"]`)?.focus();
+    if (!given) find(`reason ${message.id}`)?.focus();
   }),
   reason: trying(async (message, text) => {
     const thumb = tree.verdict(message.id);
@@ -167,13 +171,13 @@ const act = {
     }
     view.reason = null;
     draw();
-    log.querySelector(`[data-key="${CSS.escape(`${thumb?.verdict} ${message.id}`)}"]`)?.focus();
+    find(`${thumb?.verdict} ${message.id}`)?.focus();
   }),
   judge: trying(async (message, old, name) => {
     await judging(message, { verdict: name, against: old.id });
     view.asking = null;
     draw();
-    log.querySelector(`[data-key="${CSS.escape(`change ${message.id}`)}"]`)?.focus();
+    find(`change ${message.id}`)?.focus();
     tell(word("Thank you."));
   }),
   dismiss: (message) => {
@@ -187,7 +191,7 @@ const act = {
     view.asking = message.id;
     view.dismissed.delete(message.id);
     draw();
-    log.querySelector(`[data-key="${CSS.escape(`better ${message.id}`)}"]`)?.focus();
+    find(`better ${message.id}`)?.focus();
   },
 };
 
