@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from heedlm.errors import BadInput
-from heedlm.feedback.accounts import User
+from heedlm.feedback.accounts import Accounts, User
 from heedlm.feedback.errors import Refused
 from heedlm.feedback.measures import newest_labels
 from heedlm.feedback.projects import Projects
@@ -118,13 +118,11 @@ def add_by_name(projects: Projects, by: User, project: str, name: str, role: str
         BadInput: The person cannot have that role here.
     """
     projects.managed(by, project)
-    with projects.database.read() as connection:
-        key = name.strip().casefold()
-        row = connection.execute(sa.select(users.c.id).where(users.c.name_key == key)).first()
-    if row is None:
+    person = Accounts(projects.database).find(name)
+    if person is None:
         raise Refused("there is nobody of that name")
-    projects.join(by, project, row.id, role)
-    return str(row.id)
+    projects.join(by, project, person.id, role)
+    return person.id
 
 
 def set_qualified(projects: Projects, by: User, project: str, user: str, qualified: bool | None) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict
 
 from heedlm.feedback import overview
 from heedlm.feedback.accounts import User
@@ -170,7 +170,7 @@ class Decision(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    reply: Annotated[Plain, AfterValidator(dict)]
+    reply: Plain
 
 
 def task_of(content: Content, order: list[int], reply: Any = None) -> dict[str, Any]:

@@ -24,9 +24,16 @@ from heedlm.web.render import page
 
 router = APIRouter(tags=["manage"])
 MANAGERS = roles("owner", "manager")
-KINDS = {kind().name: kind for kind in (Rank, Pair, Rate, Thumbs, Write, FirstWrong)}
-TITLES = {name: kind.title for name, kind in KINDS.items()}
-DESCRIPTIONS = {name: kind.model_fields["name"].description for name, kind in KINDS.items()}
+KINDS: tuple[type[Rank | Pair | Rate | Thumbs | Write | FirstWrong], ...] = (
+    Rank,
+    Pair,
+    Rate,
+    Thumbs,
+    Write,
+    FirstWrong,
+)
+TITLES = {str(kind.model_fields["name"].default): kind.title for kind in KINDS}
+DESCRIPTIONS = {str(kind.model_fields["name"].default): kind.model_fields["name"].description for kind in KINDS}
 
 
 def store(request: Request) -> Projects:
@@ -131,8 +138,8 @@ def new_page(request: Request, me: Me) -> Response:
 @router.post("/api/projects", openapi_extra=MANAGERS)
 def create(request: Request, me: Me, asked: NewProject) -> Response:
     """A new project, without items."""
-    if asked.kind not in KINDS:
-        raise BadInput(f"kind={asked.kind!r}: must be one of {', '.join(KINDS)}")
+    if asked.kind not in TITLES:
+        raise BadInput(f"kind={asked.kind!r}: must be one of {', '.join(TITLES)}")
     made = store(request).create(
         me,
         asked.name,
