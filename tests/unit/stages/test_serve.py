@@ -233,9 +233,11 @@ def process(folder, *words):
     assert made.communicate(timeout=60)[0].startswith("olga is an owner")
     server = heed(folder, "serve", "port=0", *words)
     try:
-        first = server.stderr.readline()
-        assert first.startswith("serving on "), first + server.stderr.read()
-        yield server, first.split()[2]
+        told = []
+        while server.poll() is None and not (told and told[-1].startswith("serving on ")):
+            told.append(server.stderr.readline())
+        assert told[-1].startswith("serving on "), told
+        yield server, told[-1].split()[2]
     finally:
         if server.poll() is None:
             server.kill()

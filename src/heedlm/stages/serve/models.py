@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import re
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -110,6 +111,7 @@ class Echo:
 
 def _local(name: str, manner: Manner) -> ChatModel:
     path = runs.find_model(name)
+    print(f"loading {path}", file=sys.stderr, flush=True)
     from heedlm.models.compute import find_device
     from heedlm.models.load import load_with_tokenizer
     from heedlm.train.loop import use_threads
