@@ -28,10 +28,9 @@ from heedlm.feedback.tables import (
     items,
     jobs,
     labels,
-    members,
     messages,
+    metadata,
     projects,
-    sessions,
     users,
     verdicts,
 )
@@ -151,20 +150,14 @@ def _remove(connection: Connection, now: float, user: str) -> dict[str, int]:
         if given:
             connection.execute(sa.update(items).where(items.c.id == row.item).values(given))
     held = sa.select(conversations.c.id).where(conversations.c.user == user)
-    whose: dict[sa.Table, sa.ColumnElement[bool]] = {
-        verdicts: sa.or_(verdicts.c.user == user, verdicts.c.conversation.in_(held)),
-        messages: messages.c.conversation.in_(held),
-        conversations: conversations.c.user == user,
-        labels: labels.c.user == user,
-        assignments: assignments.c.user == user,
-        members: members.c.user == user,
-        sessions: sessions.c.user == user,
-        events: sa.or_(events.c.user == user, events.c.about == user),
-    }
+    kept = (erasures,)
+    whose = {table: table.c.user == user for table in metadata.sorted_tables if "user" in table.c and table not in kept}
+    whose[messages] = messages.c.conversation.in_(held)
+    whose[verdicts] = sa.or_(whose[verdicts], verdicts.c.conversation.in_(held))
+    whose[events] = sa.or_(whose[events], events.c.about == user)
     counts = {}
-    for table, condition in whose.items():
-        gone = connection.execute(sa.delete(table).where(condition)).rowcount
-        if gone:
+    for table in reversed(metadata.sorted_tables):  # what refers to other rows goes before them
+        if table in whose and (gone := connection.execute(sa.delete(table).where(whose[table])).rowcount):
             counts[table.name] = gone
     connection.execute(sa.update(invitations).where(invitations.c.used_by == user).values(used_by=None))
     blank = {"name": f"{GONE} {user[:12]}", "name_key": f"{GONE} {user}", "password": "", "disabled": now}
