@@ -25,16 +25,11 @@ from heedlm.web.render import page
 
 router = APIRouter(tags=["manage"])
 MANAGERS = roles("owner", "manager")
-KINDS: tuple[type[Rank | Pair | Rate | Thumbs | Write | FirstWrong], ...] = (
-    Rank,
-    Pair,
-    Rate,
-    Thumbs,
-    Write,
-    FirstWrong,
-)
-TITLES = {str(kind.model_fields["name"].default): kind.title for kind in KINDS}
-DESCRIPTIONS = {str(kind.model_fields["name"].default): kind.model_fields["name"].description for kind in KINDS}
+_Kind = type[Rank | Pair | Rate | Thumbs | Write | FirstWrong]
+_KINDS: tuple[_Kind, ...] = (Rank, Pair, Rate, Thumbs, Write, FirstWrong)
+_NAMES: dict[_Kind, FieldInfo] = {kind: kind.model_fields["name"] for kind in _KINDS}
+TITLES = {str(field.default): str(kind.title) for kind, field in _NAMES.items()}
+DESCRIPTIONS = {str(field.default): str(field.description) for field in _NAMES.values()}
 
 
 def store(request: Request) -> Projects:
