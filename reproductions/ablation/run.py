@@ -56,9 +56,10 @@ def shards() -> list[Shard]:
     for seed in SEEDS:
         made += [Shard(preset, seed, (preset, *REGIME)) for preset in ("plain", "ppo_max")]
         for name, (on, off) in INGREDIENTS.items():
-            made.append(Shard(f"plain+{name}", seed, ("plain", *on, *REGIME)))
+            made.append(Shard(f"plain-with-{name}", seed, ("plain", *on, *REGIME)))
             made.append(Shard(f"ppo_max-{name}", seed, ("ppo_max", *off, *REGIME)))
-        made += [Shard(f"plain+{name}", seed, ("plain", *words, *REGIME)) for name, words in MORE.items()]
+    for seed in SEEDS:
+        made += [Shard(f"plain-with-{name}", seed, ("plain", *words, *REGIME)) for name, words in MORE.items()]
     return [Shard(f"ablation-{shard.name}", shard.seed, shard.words) for shard in made]
 
 
