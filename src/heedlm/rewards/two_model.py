@@ -19,6 +19,7 @@ from heedlm.records import Prompt
 from heedlm.rewards.learned import Learned, LearnedReward
 from heedlm.rewards.types import Episodes, Reward
 
+_LEAST = 1e-6  # a multiplier of 0 could never rise again
 _NEAREST = 1e-6  # probabilities keep this distance from 0 and 1, so that their odds stay finite
 
 
@@ -104,7 +105,8 @@ class LagrangianReward(TwoModelReward):
         """log λ += rate · λ · (mean cost − limit): a step of gradient ascent on λ · (mean cost − limit) in log λ."""
         excess = float(reward.parts["cost"].double().mean()) - self.settings.limit
         raised = math.log(self.multiplier) + self.settings.rate * self.multiplier * excess
-        self.multiplier = min(math.exp(min(raised, math.log(self.settings.highest))), self.settings.highest)
+        highest = self.settings.highest
+        self.multiplier = highest if raised >= math.log(highest) else max(math.exp(raised), _LEAST)
 
     def state_dict(self) -> dict[str, float]:
         """λ."""
