@@ -44,7 +44,7 @@ def team_at_work(served, language="en", name="Frogs and cacti"):
     people = [served.person(each, group="AB"[n % 2]) for n, each in enumerate(names)]
     settings = {"adjudicate_below": 0.5, "cost": 0.4, "gold_every": 4}
     rules = "Helpful first.\nThen honest." if language == "en" else "先看是否有用。\n再看是否诚实。"
-    project = served.state.projects.create(olga, name, "rank", overlap=3, settings=settings, guideline=rules)
+    project = served.state.projects.create(olga, name, "rank", overlap=4, settings=settings, guideline=rules)
     listed = contents(language, 32)
     served.state.projects.add_items(olga, project.id, listed[:28])
     gold = [{"ranks": [1, 3, 2]}] * 4
@@ -56,7 +56,7 @@ def team_at_work(served, language="en", name="Frogs and cacti"):
         served.state.projects.join(olga, project.id, person.id)
     rng = random.Random(3)
     for number, person in enumerate(people):
-        for turn in range(28):
+        for turn in range(40):
             task = served.state.assigner.next(person, project.id)
             if task is None or (number == 0 and turn > 20):
                 break
@@ -122,7 +122,9 @@ def test_a_project_is_made_filled_and_looked_after(served, visit):
     (project,) = served.state.projects.mine(served.people["olga"])
     assert (project.kind.name, project.overlap, project.settings.qualify) == ("pair", 2, 0.8)
     rows = '{"prompt": "Why?", "chosen": "Because.", "rejected": "No."}\nbroken <b>\n'
-    page.get_by_label("File").set_input_files({"name": "rows.jsonl", "mimeType": "", "buffer": rows.encode()})
+    page.locator("form[data-upload$=items] input[type=file]").set_input_files(
+        {"name": "rows.jsonl", "mimeType": "", "buffer": rows.encode()}
+    )
     page.get_by_role("button", name="Add", exact=True).first.click()
     page.get_by_text("1 new, 0 there already, 1 set aside.").wait_for()
     assert page.get_by_role("cell", name="broken <b>").count() == 1

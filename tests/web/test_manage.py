@@ -224,7 +224,7 @@ def test_two_runs_are_compared_blindly_from_runs_to_a_win_rate(home, ok, olga, t
     file = tmp_path / "verdicts.jsonl"
     file.write_text(ok(olga.get(f"/api{path}/verdicts.jsonl")).text)
     assert human_win_rate(file).to_dict() == found
-    assert "0.85" in ok(olga.get(path, headers=HTML)).text
+    assert "85 %" in ok(olga.get(path, headers=HTML)).text
 
 
 def test_only_runs_below_the_folder_of_runs_are_read(home, ok, olga, tmp_path):

@@ -51,7 +51,7 @@ def test_n22_through_the_page(home, ok, olga):
         }
     ]  # fmt: skip
     shown = ok(olga.get(f"/projects/{project.id}/agreement", headers=HTML)).text
-    assert "0.78" in shown
+    assert "78 %" in shown
     assert "0.56" in shown
     differ = [int(number) for number in re.findall(r">question (\d+)</a>", shown)]
     assert len(differ) == 20
