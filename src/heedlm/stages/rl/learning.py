@@ -238,6 +238,8 @@ class Reinforcement:
             texts, rollouts = answer(self.engine, self.chat, prompts, config.sampling, seed)
             reward = self.reward.score(Episodes(prompts, texts, rollouts))
             shaped = self.shaper(reward.total, rollouts.ended)
+            if self.critic_ready and isinstance(self.reward, AdaptiveScorer):
+                self.reward.observe(reward)
         except NotFinite as error:
             raise NotFinite(f"{label}: {error}") from error
         penalty = length_penalty(config, rollouts.response_lengths)
