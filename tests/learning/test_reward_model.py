@@ -55,3 +55,30 @@ def test_separable_rankings_are_separated(material, budget):
     assert right / pairs == pytest.approx(accuracy["estimate"])  # the model saved is the model measured
     first, last = run.read_metrics()[0], run.read_metrics()[-1]
     assert first["accuracy"] < 0.8 < 0.95 < last["accuracy"]
+
+
+def test_with_a_quarter_of_the_labels_wrong_it_still_learns_what_is_right(material, tmp_path):
+    """Against labels as wrong as those it learned from it can be right in three of four; against true ones in all."""
+    draw = random.Random(7)
+
+    def pairs(count, seed, wrong):
+        made = [texts[:2] for texts in ranked(count, seed)]
+        return [texts[::-1] if draw.random() < wrong else texts for texts in made]
+
+    noisy = tiny.comparisons(tmp_path / "noisy.jsonl", pairs(400, 0, 0.25))
+    tests = {wrong: tiny.comparisons(tmp_path / f"{wrong}.jsonl", pairs(300, 1, wrong)) for wrong in (0.0, 0.25)}
+    accuracy = {}
+    for wrong, file in tests.items():
+        run = tiny.run(
+            reward,
+            tmp_path / str(wrong),
+            model=material / "model",
+            data=noisy,
+            test=file,
+            batch=16,
+            epochs=3,
+            optim__lr=5e-3,
+        )
+        accuracy[wrong] = run.info.results["accuracy"]["accuracy"]["estimate"]
+    assert accuracy[0.0] >= 0.9
+    assert 0.65 <= accuracy[0.25] <= 0.82

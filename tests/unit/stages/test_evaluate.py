@@ -219,3 +219,29 @@ def test_models_with_different_vocabularies_can_be_compared_but_not_by_kl(materi
             BadInput, match=r"foreign .* have different vocabularies.* one reward model cannot score both"
         ):
             tiny.run(evaluate, tmp_path / "scored", **settings(material, against=tmp_path / "foreign", **words))
+
+
+def test_a_reward_is_put_to_the_gates_on_given_rankings_and_on_the_models_own_answers(material, tmp_path):
+    """Here it is length, as the judge's taste is too: right on every pair of own answers that differ in it."""
+    code = tmp_path / "mine.py"
+    code.write_text("def score(prompt, response):\n    return len(response)\n")
+    other = tmp_path / "judge.py"
+    other.write_text("def score(prompt, response):\n    return 2 * len(response)\n")
+    ranked = tiny.comparisons(tmp_path / "ranked.jsonl", [("no", "In the red house.")] * 12)
+    words = settings(material, judge=str(other), reward=str(code), comparisons=ranked)
+    run = tiny.run(evaluate, tmp_path / "runs", **words)
+    results = run.info.results
+    assert results["accuracy_policy"]["estimate"] == 1
+    assert 0 < results["accuracy_policy"]["n"] <= 40
+    assert results["reward_model"]["accuracy"]["estimate"] == 0
+    assert not results["advice"]["start"]
+    assert results["advice"]["line"].startswith("PPO should not start: held-out accuracy 0.0% [")
+    assert {"judge", "reward_code", "comparisons"} <= {item.role for item in run.info.inputs}
+
+
+def test_several_reward_models_score_as_one(material, tmp_path):
+    paths = [str(material / "reward"), str(material / "reward")]
+    one = tiny.run(evaluate, tmp_path / "one", **settings(material, reward=paths[0], limit=10)).info
+    two = tiny.run(evaluate, tmp_path / "two", **settings(material, reward=",".join(paths), limit=10)).info
+    assert two.results["reward"] == pytest.approx(one.results["reward"], rel=1e-5)
+    assert {"reward_model_1", "reward_model_2"} <= {item.role for item in two.inputs}

@@ -187,3 +187,74 @@ def test_nothing_left_to_train_on(material, tmp_path):
     one = tiny.comparisons(tmp_path / "one.jsonl", [(GOOD, POOR)])
     with pytest.raises(BadInput, match="no comparisons left to train on; lower held_out_share"):
         tiny.run(reward, tmp_path, **settings(material, data=one, held_out_share=0.9))
+
+
+def test_only_comparisons_by_a_criterion_are_used(material, tmp_path):
+    rows = [json.loads(line) for line in (material / "mixed.jsonl").read_text().splitlines()]
+    named = [{**row, "criterion": ("helpful", "harmless", "harmless")[i % 3]} for i, row in enumerate(rows)]
+    data = tiny.jsonl(tmp_path / "named.jsonl", named)
+    run = tiny.run(reward, tmp_path, **settings(material, data=data, criterion="harmless", held_out_share=0, test=data))
+    assert run.info.results["prompts"] == 16
+    assert list(run.info.results["accuracy"]["by_criterion"]) == ["harmless"]
+    with pytest.raises(BadInput, match="no comparison by criterion=honest, only by harmless, helpful"):
+        tiny.run(reward, tmp_path, **settings(material, data=data, criterion="honest"))
+
+
+def test_scores_are_brought_to_mean_zero_and_unit_deviation_over_reference_answers(material, tmp_path):
+    """Before training and after it, over the answers that were named; the map is saved with the model."""
+    reference = tiny.demonstrations(tmp_path / "demonstrations.jsonl", 20)
+    words = settings(material, reference=reference, scale=True, held_out_share=0)
+    run = tiny.run(reward, tmp_path, **words)
+    model = load_reward(run.output("model"))
+    chat = Chat(tiny.tokenizer())
+    scores = torch.tensor(
+        [row[0] for row in ranking_scores(model, reward._reference(reward.Config(**flat(words)), chat, 64))]
+    )
+    assert abs(float(scores.mean())) < 1e-5
+    assert float(scores.std(correction=0)) == pytest.approx(1, abs=1e-4)
+    assert run.info.results["gain"] == model.config.heed["gain"] != 1
+    # At the start of training too: a rate of almost nothing leaves what was there.
+    still = tiny.run(reward, tmp_path, **{**words, "optim__lr": 1e-9, "centre": False})
+    assert still.info.results["gain"] == pytest.approx(still.info.results["gain"])
+    assert (
+        still.read_metrics()[0]["loss/train"]
+        != tiny.run(reward, tmp_path, **{**words, "optim__lr": 1e-9, "scale": False}).read_metrics()[0]["loss/train"]
+    )
+
+
+def flat(words):
+    return (
+        {key: value for key, value in words.items() if "__" not in key}
+        | {"model": "m", "data": "d"}
+        | {"reference": str(words["reference"])}
+    )
+
+
+def test_certainty_and_margin_of_a_row_reach_the_loss(material):
+    """L = −p log σ(Δ − m) − (1 − p) log σ(m − Δ), p and m each row's own."""
+    _, rankings = rankings_of(Chat(tiny.tokenizer()), read(material / "pairs.jsonl", Comparison), 64)
+    model = new_reward(load_model(material / "model"), seed=0)
+    (a, b), (c, d) = ranking_scores(model, rankings[:2])
+    given = [
+        type(r)(r.rows, r.ranks, None, m, p) for r, m, p in zip(rankings[:2], (0.5, None), (None, 0.7), strict=True)
+    ]
+    training = RankingTraining(Learner(model, Optim(), 1), given, given, BradleyTerry(), batch=2, budget=999, seed=0)
+    log_sigmoid = torch.nn.functional.logsigmoid
+    first = -log_sigmoid(torch.tensor(a - b - 0.5))
+    second = -0.7 * log_sigmoid(torch.tensor(c - d)) - 0.3 * log_sigmoid(torch.tensor(d - c))
+    assert training.evaluate(1)["loss/held_out"] == pytest.approx(float(first + second) / 2, rel=1e-5)
+
+
+def test_the_run_advises_and_knows_the_policys_own_answers(material, tmp_path):
+    own = tiny.comparisons(tmp_path / "own.jsonl", [(GOOD, FAIR)] * 10)
+    words = settings(material, test=material / "mixed.jsonl", policy_test=own, epochs=3)
+    words |= {"gates__ece": 1.0, "gates__length": 1.0}  # here the better answers are longer
+    results = tiny.run(reward, tmp_path, **words).info.results
+    assert results["accuracy_policy"]["accuracy"]["n"] == 10
+    assert results["advice"]["start"]
+    assert results["advice"]["line"].startswith("PPO may start: ")
+    strict = tiny.run(reward, tmp_path, **{**words, "gates__policy_accuracy": 1.0, "epochs": 0.1}).info.results[
+        "advice"
+    ]
+    assert not strict["start"]
+    assert strict["line"].startswith("PPO should not start: on the policy's own answers ")

@@ -15,6 +15,7 @@ from heedlm.records import Message
 from heedlm.runs import Run
 from heedlm.stages import chat as chat_stage
 from heedlm.stages import score
+from heedlm.train.steps import say_reads_steps
 
 
 @pytest.fixture(scope="module")
@@ -167,3 +168,20 @@ def test_what_a_model_says_cannot_steer_the_terminal(material, tmp_path, monkeyp
     assert "two" in said
     assert "\x1b" not in said
     assert "\x9b" not in said
+
+
+def test_several_reward_models_and_one_that_judges_steps(material, tmp_path):
+    save_model(new_reward(tiny.model(4), seed=5), tiny.tokenizer(), tmp_path / "second")
+    judge = new_reward(tiny.model(5), seed=6)
+    say_reads_steps(judge)
+    save_model(judge, tiny.tokenizer(), tmp_path / "steps")
+    words = ["prompt=Where?", 'text=["In the house. So red.", "Nowhere."]']
+    first, second = (score.run(loaded([path, *words]))["scores"] for path in (material / "reward", tmp_path / "second"))
+    both = score.run(loaded([f"{material / 'reward'},{tmp_path / 'second'}", *words]))["scores"]
+    for row, one, two in zip(both, first, second, strict=True):
+        assert row["reward"] == pytest.approx((one["reward"] + two["reward"]) / 2, rel=1e-4)
+        assert (row["member_1"], row["member_2"]) == pytest.approx((one["reward"], two["reward"]), rel=1e-4)
+        assert row["spread"] == pytest.approx(abs(one["reward"] - two["reward"]) / 2, rel=1e-3)
+    stepped = score.run(loaded([tmp_path / "steps", *words]))["scores"]
+    assert [row["steps"] for row in stepped] == [2, 1]
+    assert all(0 < row["reward"] <= row["least"] < 1 for row in stepped)
