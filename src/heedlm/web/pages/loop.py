@@ -74,9 +74,11 @@ def _job(request: Request, me: User, job: str) -> Job:
 
 def _run(request: Request, key: str, what: Literal["policy", "reward"]) -> Path:
     """The folder of a run of the list that holds such a model."""
-    for card in shelf(request).cards():
-        if card.key == key and (card.makes_policy if what == "policy" else card.makes_reward):
-            return shelf(request).path(key)
+    known = {card.key: card for card in shelf(request).cards()}
+    if key not in known:
+        raise Refused("there is no such run")
+    if known[key].makes_policy if what == "policy" else known[key].makes_reward:
+        return shelf(request).path(key)
     raise BadInput(f"{key}: is no run with a {'model' if what == 'policy' else 'reward model'}")
 
 
