@@ -239,5 +239,5 @@ def test_a_model_is_put_up_for_chat(place, ok):
     assert ok(mia.post(f"/api/runs/{model}/chat")).json() == {"model": model}
     assert model in home.state.services.models
     ok(mia.post("/api/runs/../../etc/chat"), 404)
-    ok(mia.post("/api/runs/sft/none/chat"), 422)
+    ok(mia.post("/api/runs/sft/none/chat"), 404)
     assert len(asked) == 1

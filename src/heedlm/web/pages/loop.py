@@ -74,11 +74,9 @@ def _job(request: Request, me: User, job: str) -> Job:
 
 def _run(request: Request, key: str, what: Literal["policy", "reward"]) -> Path:
     """The folder of a run of the list that holds such a model."""
-    known = {card.key: card for card in shelf(request).cards()}
-    if key not in known:
-        raise Refused("there is no such run")
-    if known[key].makes_policy if what == "policy" else known[key].makes_reward:
-        return shelf(request).path(key)
+    for card in shelf(request).cards():
+        if card.key == key and (card.makes_policy if what == "policy" else card.makes_reward):
+            return shelf(request).path(key)
     raise BadInput(f"{key}: is no run with a {'model' if what == 'policy' else 'reward model'}")
 
 
@@ -267,6 +265,8 @@ def next_round(request: Request, me: Me, job: str, asked: Round) -> Response:
 @router.post("/api/runs/{run:path}/chat", openapi_extra=STAFF)
 def put_up_for_chat(request: Request, run: str) -> Response:
     """Load the model of a run, so that people can talk to it until the server stops."""
+    if all(card.key != run for card in shelf(request).cards()):
+        raise Refused("there is no such run")
     return JSONResponse({"model": request.app.state.services.offer(_run(request, run, "policy"))})
 
 
