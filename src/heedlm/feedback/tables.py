@@ -68,8 +68,35 @@ sessions = Table(
     Column("token", String(64), primary_key=True),  # SHA-256 of what the cookie holds
     _of("user", index=True, gone="CASCADE"),
     Column("csrf", String(64), nullable=False),
+    Column("browser", String(64), nullable=False, server_default=""),  # its family, such as Firefox, Linux
     Column("created", Float, nullable=False),
     Column("seen", Float, nullable=False),
+)
+
+factors = Table(
+    "factors",
+    metadata,
+    Column("user", String(32), ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
+    Column("secret", String(64), nullable=False),  # base32; it has to be readable, as codes are made from it
+    Column("confirmed", Float),  # None: being set up
+    Column("last", Integer, nullable=False, server_default="0"),  # newest step whose code was used
+)
+
+recovery_codes = Table(
+    "recovery_codes",
+    metadata,
+    Column("code", String(64), primary_key=True),  # SHA-256 of 120 random bits
+    _of("user", index=True, gone="CASCADE"),
+    Column("used", Float),
+)
+
+tickets = Table(
+    "tickets",
+    metadata,
+    Column("token", String(64), primary_key=True),  # SHA-256 of what the link or the form holds
+    _of("user", index=True, gone="CASCADE"),
+    Column("purpose", String(16), nullable=False),  # code: the second step of a login; password: a new one
+    Column("expires", Float, nullable=False),
 )
 
 tokens = Table(
