@@ -8,7 +8,7 @@ from tests.unit.train import tiny
 from heedlm.models import load_reward
 from heedlm.models.chat import Chat
 from heedlm.records import Comparison, read
-from heedlm.stages import reward
+from heedlm.stages import reward, sft
 from heedlm.train.ranking import pairwise_accuracy, ranking_scores, rankings_of
 
 OPENINGS = ("I think that", "It is said that", "Surely", "As far as I know")
@@ -82,3 +82,30 @@ def test_with_a_quarter_of_the_labels_wrong_it_still_learns_what_is_right(materi
         accuracy[wrong] = run.info.results["accuracy"]["accuracy"]["estimate"]
     assert accuracy[0.0] >= 0.9
     assert 0.65 <= accuracy[0.25] <= 0.82
+
+
+def test_a_start_from_the_fine_tuned_model_beats_one_from_scratch(material, tmp_path):
+    """At equal and few steps, over three seeds."""
+    draw = random.Random(5)
+    rows = [{"messages": tiny.talk(tiny.question(i), sentence(draw.choice(tiny.COLOURS), draw))} for i in range(200)]
+    demonstrations = tiny.jsonl(tmp_path / "demonstrations.jsonl", rows)
+    tuned = tiny.run(sft, tmp_path, model=material / "model", data=demonstrations, steps=60, length=128, optim__lr=1e-2)
+    accuracy = {}
+    for init in ("model", "random"):
+        found = [
+            tiny.run(
+                reward,
+                tmp_path / init,
+                model=tuned.path,
+                data=material / "train.jsonl",
+                test=material / "test.jsonl",
+                batch=16,
+                epochs=0.6,
+                init=init,
+                seed=seed,
+                optim__lr=5e-3,
+            ).info.results["accuracy"]["accuracy"]["estimate"]
+            for seed in range(3)
+        ]
+        accuracy[init] = sum(found) / len(found)
+    assert accuracy["model"] > accuracy["random"], accuracy
