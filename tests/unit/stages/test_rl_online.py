@@ -198,7 +198,7 @@ def test_a_buffer_that_teaches_nothing_changes_nothing(material, tmp_path, monke
         assert row["group/alike"] == 1
         assert weights_hash(built["method"].policy) == weights_hash(load_model(material / "model"))
         assert "loss/policy" not in row
-        assert [len(call) for call in calls] == [8] * rounds + [4, 4]  # the last are the watched prompts, by policy and start
+        assert [len(call) for call in calls] == [8] * rounds + [4, 4]  # and the watched prompts, twice
 
 
 def test_without_resampling_alike_prompts_stay(material, tmp_path, monkeypatch):
