@@ -66,12 +66,12 @@ def asked(description: str, shards: Sequence[Shard], out: str = "runs") -> argpa
 
 
 def chain(seed: int, out: Path) -> dict[str, Path]:
-    """The complete demo of a seed, made if need be: its village, SFT and reward runs."""
+    """The complete demo of a seed, made if need be: its village, SFT, label and reward runs."""
     for _ in range(2):
         for file in sorted((out / "demo").glob("*/run.json")):
             run = Run.open(file.parent)
             if run.info.status == "complete" and run.info.seed == seed:
-                return {stage: next((run.path / stage).iterdir()) for stage in ("village", "sft", "reward")}
+                return {stage: next((run.path / stage).iterdir()) for stage in ("village", "sft", "label", "reward")}
         subprocess.run([*HEED, "demo", f"seed={seed}", f"out={out}"], check=True)
     raise SystemExit(f"heed demo seed={seed} left no complete run in {out / 'demo'}")
 

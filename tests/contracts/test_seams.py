@@ -31,7 +31,7 @@ class Seam:
 
     @property
     def members(self) -> list[type[Config]]:
-        return member_configs(getattr(importlib.import_module(f"heedlm.{self.folder}"), self.union))
+        return member_configs(getattr(importlib.import_module(f"heedlm.{self.folder.replace('/', '.')}"), self.union))
 
 
 OBJECTIVES = (
@@ -43,12 +43,13 @@ OBJECTIVES = (
     seams.CriticObjective,
     seams.GroupObjective,
 )
-ROLLOUT_SUPPORT = frozenset("answering cache decoding network rows sampling slots weights".split())
+ROLLOUT_SUPPORT = frozenset("answering cache decoding network rows sampling slots streaming weights".split())
 SEAMS = [
     Seam("objectives", "Objective", OBJECTIVES),
     Seam("rollout", "Engine", (seams.Engine,), ROLLOUT_SUPPORT),
     Seam("rewards", "RewardSource", (seams.RewardSource,), frozenset({"types", "shaping"})),
     Seam("judges", "Judge", (seams.Judge,), frozenset("asked client constitution frames labelling orders".split())),
+    Seam("feedback/kinds", "QuestionKind", (seams.QuestionKind,), frozenset({"reply"})),
 ]
 MEMBERS = [(seam, member) for seam in SEAMS for member in seam.members]
 IDS = [f"{seam.folder}-{member.__name__}" for seam, member in MEMBERS]
@@ -79,7 +80,7 @@ def classes_in(folder: str) -> dict[str, list[type]]:
     files = {}
     for path in sorted((SOURCE / folder).glob("*.py")):
         if path.stem != "__init__":
-            module = importlib.import_module(f"heedlm.{folder}.{path.stem}")
+            module = importlib.import_module(f"heedlm.{folder.replace('/', '.')}.{path.stem}")
             files[path.stem] = [
                 cls for cls in vars(module).values() if isinstance(cls, type) and cls.__module__ == module.__name__
             ]
@@ -111,7 +112,7 @@ def test_the_check_sees_a_file_that_is_missing_from_its_union():
 def test_names_choose_members(seam):
     names = [member.model_fields["name"].default for member in seam.members]
     assert len(set(names)) == len(names)
-    adapter = TypeAdapter(getattr(importlib.import_module(f"heedlm.{seam.folder}"), seam.union))
+    adapter = TypeAdapter(getattr(importlib.import_module(f"heedlm.{seam.folder.replace('/', '.')}"), seam.union))
     for name, member in zip(names, seam.members, strict=True):
         assert typing.get_args(member.model_fields["name"].annotation) == (name,)
         if not any(field.is_required() for field in member.model_fields.values()):

@@ -4,7 +4,11 @@ from alembic import context
 
 from heedlm.feedback.tables import metadata
 
-context.configure(
-    connection=context.config.attributes["connection"], target_metadata=metadata, transaction_per_migration=False
-)
-context.run_migrations()
+# Alembic sets `config` while it runs this file; who imports it for another reason finds nothing to do.
+if hasattr(context, "config"):
+    context.configure(
+        connection=context.config.attributes["connection"],
+        target_metadata=metadata,
+        transaction_per_migration=False,
+    )
+    context.run_migrations()
