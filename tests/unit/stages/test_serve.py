@@ -59,7 +59,7 @@ def test_a_stream_says_what_the_whole_answer_says(model, engine):
 def test_a_local_model_leaves_out_the_oldest_turns(model):
     loaded, tokenizer = load_with_tokenizer(model)
     local = Local(loaded, tokenizer, Manner(max_new_tokens=8))
-    long = [Message(role=role, content="Ann lives in the red house. " * 3) for role in ("user", "assistant") * 9]
+    long = [Message(role=role, content="red") for role in ("user", "assistant") * 9]
     said = list(local.reply([*long, *ASKED], 3))
     assert isinstance(said[0], LeftOut)
     assert 0 < said[0].count < len(long)
@@ -252,22 +252,33 @@ def logged_in(address):
     return client
 
 
-def ask(client, model):
-    opened = client.post("/api/conversations", json={"model": model, "question": "Where is the cat?"})
+def ask(client, model, question):
+    opened = client.post("/api/conversations", json={"model": model, "question": question})
     assert opened.status_code == 201, opened.text
     talk = opened.json()
     return f"/api/conversations/{talk['conversation']['id']}/messages/{talk['messages'][1]['id']}"
 
 
+def followed(client, message):
+    """The events of an answer as they come."""
+    with client.stream("GET", f"{message}/stream") as told:
+        assert told.headers["content-type"].startswith("text/event-stream")
+        lines = [line for line in told.iter_lines() if line.startswith(("event: ", "data: "))]
+    names, found = lines[::2], lines[1::2]
+    return [(name[7:], json.loads(data[6:])) for name, data in zip(names, found, strict=True)]
+
+
 def test_a_tiny_model_streams_and_a_signal_ends_all_well(model, tmp_path):
     with process(tmp_path, f"chat={json.dumps([str(model), 'echo'])}", "models.max_new_tokens=20") as (server, address):
-        client = logged_in(address)
-        with client.stream("GET", f"{ask(client, 'tiny-1')}/stream") as told:
-            assert told.headers["content-type"].startswith("text/event-stream")
-            events = [line for line in told.iter_lines() if line.startswith("event: ")]
-        assert events[-1] == "event: done"
-        assert events.count("event: piece") > 1
-        client.post("/api/conversations", json={"model": "echo", "question": "word " * 4000})
+        with logged_in(address) as client:
+            said = followed(client, ask(client, "tiny-1", "Where is the cat?"))[-1]
+            assert said[0] == "done"
+            assert said[1]["state"] in ("whole", "cut")
+            assert said[1]["content"]
+            events = [event for event, _ in followed(client, ask(client, "echo", "word " * 20))]
+            assert events.count("piece") > 1
+            assert events[-1] == "done"
+            ask(client, "echo", "word " * 4000)
         began = time.monotonic()
         server.send_signal(signal.SIGTERM)
         assert server.wait(timeout=30) == 0
@@ -277,7 +288,7 @@ def test_a_tiny_model_streams_and_a_signal_ends_all_well(model, tmp_path):
     with database.read() as connection:
         states = {row[0] for row in connection.exec_driver_sql("SELECT state FROM messages WHERE model = 'echo'")}
     database.close()
-    assert states == {"stopped"}
+    assert states == {"whole", "stopped"}
 
 
 def test_a_taken_port_is_one_line(tmp_path):

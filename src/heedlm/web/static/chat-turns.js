@@ -4,8 +4,8 @@ import { icon } from "/static/chat-icons.js";
 import { readable } from "/static/chat-tree.js";
 
 const VERDICTS = [
-  ["better", "Better", "You said: better than the one before."],
-  ["worse", "Worse", "You said: worse than the one before."],
+  ["better", "It is better", "You said: better than the one before."],
+  ["worse", "It is worse", "You said: worse than the one before."],
   ["same", "About the same", "You said: about the same as the one before."],
 ];
 

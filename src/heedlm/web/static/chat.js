@@ -16,11 +16,20 @@ const here = () => `/api/conversations/${talk.id}`;
 
 // ---------------------------------------------------------------- drawing
 
+const bottom = () => scrollTo({ top: document.documentElement.scrollHeight });
+const low = () => innerHeight + scrollY > document.documentElement.scrollHeight - 160;
+let silence;
+const hear = (text) => { // read out, and gone before anybody comes upon it a second time
+  heard.textContent = text;
+  clearTimeout(silence);
+  silence = setTimeout(() => heard.replaceChildren(), 8000);
+};
 const find = (key, which = "") => log.querySelector(`[data-key="${CSS.escape(key)}"]${which}`);
 
 function draw() {
   const key = document.activeElement?.dataset?.key;
   const typed = [...log.querySelectorAll("input[data-key], textarea[data-key]")].map((field) => [field.dataset.key, field.value]);
+  const following = low();
   const shown = tree.path();
   log.replaceChildren(...shown.map((message) => turn(tree, message, view, act)));
   if (!shown.length) log.append(make("p", { class: "empty" }, word("Ask something to begin.")));
@@ -31,6 +40,7 @@ function draw() {
   send.hidden = Boolean(writing);
   for (const message of shown) if (message.state === "writing") follow(message);
   at("own").hidden = !talk;
+  if (following) bottom();
 }
 
 function drawHead() {
@@ -49,9 +59,6 @@ function drawModels() {
   if (names.includes(last)) model.value = last;
   else if (talk) tell(word("{model} is not here any more: choose another model.", { model: talk.model }));
 }
-
-const bottom = () => scrollTo({ top: document.documentElement.scrollHeight });
-const low = () => innerHeight + scrollY > document.documentElement.scrollHeight - 160;
 
 // ---------------------------------------------------------------- following an answer
 
@@ -93,14 +100,12 @@ function show(id, piece) {
 }
 
 function done(whole) {
-  const following = low();
   tree.put(whole);
   draw();
   // Whoever asked for another answer by keyboard goes on from there.
   if (view.next && document.activeElement === document.body) find(view.next)?.focus();
   view.next = null;
-  if (following) bottom();
-  heard.textContent = whole.state === "failed" ? word("There is no answer:") : whole.content;
+  hear(whole.state === "failed" ? word("There is no answer:") : whole.content);
 }
 
 async function reload() {
@@ -119,7 +124,7 @@ const begun = ({ messages }) => {
   for (const message of messages) tree.put(message);
   draw();
   bottom();
-  heard.textContent = word("The answer is being written.");
+  hear(word("The answer is being written."));
 };
 
 const judging = async (message, body) => {
@@ -133,7 +138,7 @@ const act = {
     draw();
     const keys = by < 0 ? ["left", "right"] : ["right", "left"]; // at the end, the focus goes to the other arrow
     keys.map((name) => find(`${name} ${message.parent}`, ":not(:disabled)")).find(Boolean)?.focus();
-    if (other) heard.textContent = other.content;
+    if (other) hear(other.content);
   },
   copy: trying(async (message) => {
     await navigator.clipboard.writeText(message.content);
