@@ -32,7 +32,7 @@ def test_four_answers_are_ranked_with_the_keyboard_alone(served, visit):
     path = work(served, "rank", [content(critiques=("",) * 3 + ("True, and says why at night.",))], guideline=guideline)
     texts = TEXTS["en"][1]
     wanted = [texts[3], texts[0], texts[2], texts[1]]  # the last two are tied
-    with visit("ann", path) as ann:
+    with visit("ann", path, height=840) as ann:
         page = ann.page
         page.locator(".tiers .answer").first.wait_for()
         for target, text in enumerate(wanted):

@@ -238,7 +238,7 @@ def _said(project: Project, said: Said) -> dict[str, Any]:
 
 def _left(request: Request, expires: float) -> float:
     """Seconds that a lease still runs; the browser's clock may be wrong."""
-    return max(0.0, expires - request.app.state.database.now())
+    return max(0.0, expires - float(request.app.state.database.now()))
 
 
 def _short(text: str, most: int = 160) -> str:

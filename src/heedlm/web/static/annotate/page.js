@@ -264,7 +264,7 @@ async function last() {
 function progress({ state, done, left }) {
   const counts = { n: session("done") ?? 0, done, left };
   part("counts").textContent = state === "testing"
-    ? word("Qualification: {left} tasks to go before the work itself", counts)
+    ? word("Qualification: {left} to go before the work itself", counts)
     : word("{n} in this session · {done} in all · {left} left", counts);
   part("progress").max = Math.max(1, done + left);
   part("progress").value = done;

@@ -60,8 +60,8 @@ function draw(task, act) {
       role: "group", tabindex: "-1",
       onfocusin: () => state.at !== place && act({ ...state, at: place }),
       beside: [
-        button("↑", word("Better"), (tiers) => move(tiers, place, -1)),
-        button("↓", word("Worse"), (tiers) => move(tiers, place, 1)),
+        button("↑", word("Move up"), (tiers) => move(tiers, place, -1)),
+        button("↓", word("Move down"), (tiers) => move(tiers, place, 1)),
         button("=", word("Tie with the one above, or end the tie"), (tiers) => tie(tiers, place)),
       ],
     });
