@@ -91,7 +91,8 @@ def _row_kind(path: Path, kind: QuestionKind, tests: bool) -> type[Row]:
     if tests:
         if kind.name == "write":
             raise BadInput("what people write has no single right form: projects of this kind have no gold items")
-        return {"rank": Comparison, "pair": Comparison, "rate": Rating, "thumb": Thumb, "steps": Steps}[kind.name]
+        judged: dict[str, type[Row]] = {"rate": Rating, "thumb": Thumb, "steps": Steps}
+        return judged.get(kind.name, Comparison)
     held = detect_kind(path)
     if kind.name == "write" and held not in (Answers, Demonstration, Thumb, Rating):
         return Prompt

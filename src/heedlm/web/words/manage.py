@@ -168,7 +168,6 @@ ZH: dict[str, str] = {
     "Nobody has replied yet.": "还没有人回答。",
     "Skipped by {name}": "被{name}跳过",
     "Decide this item": "裁定此条目",
-    "What it is for": "用途设定",
     "A gold item looks like any other; its right reply shows who reads with care. A qualification item is asked before the first task.": "金标条目看上去与其他条目无异，其正确回答用来了解谁在认真阅读。资格测试条目在第一个任务之前询问。",
     "The right reply": "正确回答",
     # deciding
