@@ -130,7 +130,7 @@ def test_a_project_is_made_filled_and_looked_after(served, visit):
     assert page.get_by_role("cell", name="broken <b>").count() == 1
     page.get_by_role("link", name="Show the items").click()
     page.get_by_role("link", name="Why?").click()
-    page.get_by_label("What it is for").select_option("gold")
+    page.locator("#purpose-of").select_option("gold")
     page.get_by_role("radio", name=re.compile("A is slightly better|much better")).first.click()
     page.get_by_role("button", name="Save").click()
     page.get_by_text("gold", exact=True).first.wait_for()
