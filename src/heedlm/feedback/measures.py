@@ -38,7 +38,7 @@ class Measures:
         length: How often the longer answer was put above the shorter; None for other kinds.
         suspicions: Who may not have read, and why.
         seconds: Median time an item of each person, in seconds.
-        labels: How many labels went in, corrections counted once.
+        labels: How many labels of ordinary items went in, corrections counted once.
         upto: The newest label (`seq`); 0 if there is none.
         sources: Whose scores are stored, newest first.
         source: Whose scores people are compared with.
@@ -190,7 +190,7 @@ def _measure(connection: Connection, project: Project, source: str | None) -> Me
         length=length_bias(ordinary),
         suspicions=suspects([*ordinary, *tested], right),
         seconds={name: median(values) for name, values in times.items()},
-        labels=len(rows),
+        labels=sum(row.purpose == "ordinary" for row in rows),
         upto=max((row.seq for row in rows), default=0),
         sources=sources,
         source=source if source is not None else sources[0] if sources else None,

@@ -143,6 +143,7 @@ def test_gold_tells_who_is_right_and_does_not_make_agreement_better(team):
     assert found.gold[ann.id].share == 1.0
     assert found.gold[bob.id].share == 0.5
     assert found.report.overall["ranking"].items == 2
+    assert found.labels == 4
     assert found.report.overall["ranking"].percent.estimate == 1
 
 
