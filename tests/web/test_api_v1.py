@@ -40,7 +40,8 @@ def program(home):
     home.state.services.models.update(frog=Frog(), plain=Plain())
     visitor = home.visitor()
     visitor.headers["authorization"] = f"Bearer {Tokens(home.state.database).make(ann, 'a program')}"
-    return visitor
+    yield visitor
+    home.state.answering.close()
 
 
 def ask(client, status=200, **more):

@@ -1,8 +1,10 @@
 """Chat through the application: asking, following, stopping, branching, judging, consent, deletion, strangers."""
 
 import json
+import re
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,7 @@ from heedlm.errors import BadInput
 from heedlm.feedback.conversations import Conversations
 from heedlm.feedback.errors import Conflict
 from heedlm.feedback.verdicts import Verdicts
+from heedlm.web import words
 from heedlm.web.answering import Answering
 from heedlm.web.app import create_app
 from heedlm.web.services import Cut, LeftOut, Services
@@ -388,6 +391,13 @@ def test_markup_stays_text(ann, ok):
 
 
 # ---------------------------------------------------------------- the line
+
+
+def test_labels_that_the_script_chooses_are_translated():
+    turns = (Path(words.__file__).parents[1] / "static" / "chat-turns.js").read_text(encoding="utf-8")
+    chosen = re.findall(r'\["(?:better|worse|same|up|down)", "([^"]+)"(?:, "([^"]+)")?\]', turns)
+    assert len(chosen) == 5
+    assert {text for pair in chosen for text in pair if text} <= set(words.ZH)
 
 
 class Bench:

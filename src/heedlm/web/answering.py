@@ -22,6 +22,7 @@ from heedlm.web.services import ChatModel, Cut, LeftOut, Services
 
 LINE, EACH = 32, 2  # answers that may wait for a model, and that one person may have under way
 LONGEST = 200_000  # characters of an answer
+PATIENCE = 5.0  # seconds that the last answers have to be kept
 
 _log = logging.getLogger(__name__)
 
@@ -118,6 +119,7 @@ class Answering:
     def __init__(self, store: Conversations, services: Services, line: int = LINE, each: int = EACH) -> None:
         self.store, self.services, self.line, self.each = store, services, line, each
         self._lock = threading.Lock()
+        self._fewer = threading.Condition(self._lock)
         self._drafts: dict[str, Draft] = {}
         self._waiting: list[Draft] = []
         self._writing: Counter[str] = Counter()
@@ -187,10 +189,12 @@ class Answering:
             self.stop(message)
 
     def close(self) -> None:
-        """End all answers, and begin no more."""
+        """End all answers, and begin no more; returns once all are kept."""
         with self._lock:
             self._closed = True
         self.stop_all()
+        with self._fewer:
+            self._fewer.wait_for(lambda: not self._drafts, timeout=PATIENCE)
 
     # ------------------------------------------------------------ the line
 
@@ -271,4 +275,5 @@ class Answering:
         draft.said = kept or lost
         with self._lock:  # not before it is kept: whoever does not find it here finds it there
             self._drafts.pop(draft.message, None)
+            self._fewer.notify_all()
         draft.wake()

@@ -244,12 +244,13 @@ def process(folder, *words):
         server.communicate(timeout=20)
 
 
+@contextmanager
 def logged_in(address):
-    client = httpx.Client(base_url=address, timeout=60, trust_env=False)
-    assert client.post("/login", data={"name": "olga", "password": PASSWORD}).status_code == 303
-    page = client.get("/chat").text
-    client.headers["x-csrf-token"] = page.split('name="csrf" content="')[1].split('"')[0]
-    return client
+    with httpx.Client(base_url=address, timeout=60, trust_env=False) as client:
+        assert client.post("/login", data={"name": "olga", "password": PASSWORD}).status_code == 303
+        page = client.get("/chat").text
+        client.headers["x-csrf-token"] = page.split('name="csrf" content="')[1].split('"')[0]
+        yield client
 
 
 def ask(client, model, question):
