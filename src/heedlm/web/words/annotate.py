@@ -72,7 +72,7 @@ ZH: dict[str, str] = {
     "Skip": "跳过",
     "Correct the last one": "更正上一个",
     "Back to new tasks": "回到新任务",
-    "Time": "用时",
+    "Time spent": "用时",
     "Yours for {time}": "为你保留 {time}",
     "Saving…": "正在保存…",
     "Draft saved": "草稿已保存",
