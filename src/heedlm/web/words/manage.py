@@ -133,7 +133,6 @@ ZH: dict[str, str] = {
     "Topics to warn of": "需要提醒的话题",
     "separated by commas": "用逗号分隔",
     "Add the answers of a run": "添加一次运行生成的回答",
-    "Run": "运行",
     "There is no run with answers yet; heed sample makes one.": "还没有已生成的回答；可用 heed sample 生成。",
     "What is asked first": "优先询问什么",
     "Order": "顺序",
