@@ -237,7 +237,7 @@ def test_chat_is_readable_for_everybody(served, visit, language, width, height):
     frog, question, more = (
         ("小青蛙", "青蛙怎么唱歌？", "晚上呢？")
         if language == "zh"
-        else ("frog", "How do frogs sing?", "And at night?")
+        else ("frog", "How do frogs sing, and why do so many of them sing at the same time?", "And at night?")
     )
     says = {
         "en": (
@@ -262,6 +262,7 @@ def test_chat_is_readable_for_everybody(served, visit, language, width, height):
         page.locator(".reason").wait_for()
         assert opened.axe() == []
         assert opened.wide() == 0
+        assert page.locator("#past").bounding_box()["width"] in (272, width)
         opened.shot(f"chat-{language}-{width}", whole=False)
         page.locator("#delete").click()
         page.get_by_role("dialog").wait_for()
