@@ -1,4 +1,4 @@
-"""People: names, passwords, sessions, invitations, and patience with wrong passwords.
+"""People: names, passwords, invitations, and how one logs in.
 
 Passwords are kept as argon2id; of session and invitation tokens only their SHA-256 is kept, so that who reads the
 database cannot use them. Source of the rules: OWASP ASVS 5.0, chapters 6 and 7; docs/security.md has the test of each.
@@ -6,7 +6,6 @@ database cannot use them. Source of the rules: OWASP ASVS 5.0, chapters 6 and 7;
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import threading
 import unicodedata
@@ -20,17 +19,22 @@ from argon2.exceptions import InvalidHashError, VerifyMismatchError
 from sqlalchemy.engine import Connection
 
 from heedlm.errors import BadInput
+from heedlm.feedback import patience, tickets
 from heedlm.feedback.database import Database, new_key
-from heedlm.feedback.errors import Refused, Throttled
+from heedlm.feedback.errors import CodeNeeded, Refused
 from heedlm.feedback.passwords import why_weak
-from heedlm.feedback.tables import attempts, events, invitations, members, sessions, users
+from heedlm.feedback.second_factor import SecondFactors, is_set
+from heedlm.feedback.sessions import IDLE, LONGEST, MOST, digest, key_of
+from heedlm.feedback.tables import events, factors, invitations, members, sessions, users
+from heedlm.feedback.tables import tickets as open_tickets
 
 Role = Literal["owner", "manager", "annotator", "chat"]
 ROLES: tuple[Role, ...] = ("owner", "manager", "annotator", "chat")
 LANGUAGES = ("en", "zh")
-IDLE, LONGEST = 12 * 3600.0, 14 * 86400.0  # seconds until a session ends by itself: unused, and at all
 INVITED = 7 * 86400.0  # seconds that an invitation holds
-PATIENCE, FORGET = 5, 900.0  # wrong passwords before waiting begins, and seconds after which they are forgotten
+# Wrong passwords in a row before waiting begins: for a name from an address, from an address, for a name.
+PATIENCE, PATIENCE_ADDRESS, PATIENCE_NAME = 5, 20, 20
+USUAL = 90 * 86400.0  # seconds for which an address that a person logged in from is a usual one of theirs
 
 _hasher = PasswordHasher()
 _hashing = threading.Semaphore(2)  # each takes 64 MiB: many logins at once must not take all memory
@@ -51,10 +55,11 @@ class User:
 
 @dataclass(frozen=True)
 class Session:
-    """A person who is logged in; `csrf` is what their forms must carry."""
+    """A person who is logged in; `csrf` is what their forms must carry, `key` names the session."""
 
     user: User
     csrf: str
+    key: str = ""
 
 
 class Accounts:
@@ -62,6 +67,7 @@ class Accounts:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self.second = SecondFactors(database)
 
     # ------------------------------------------------------------ making and changing
 
@@ -71,11 +77,12 @@ class Accounts:
         Raises:
             BadInput: The name cannot be used or is taken, the password is weak, or there is no such role.
         """
+        hashed = _hashed(password, clean_name(name))
         with self.database.write() as connection:
-            return self._create(connection, name, password, role, language, group)
+            return self._create(connection, name, hashed, role, language, group)
 
     def _create(
-        self, connection: Connection, name: str, password: str, role: Role, language: str, group: str | None
+        self, connection: Connection, name: str, hashed: str, role: Role, language: str, group: str | None
     ) -> User:
         name = clean_name(name)
         if role not in ROLES:
@@ -86,7 +93,7 @@ class Accounts:
             "id": new_key(),
             "name": name,
             "name_key": _key_of(name),
-            "password": _hashed(password, name),
+            "password": hashed,
             "role": role,
             "language": language if language in LANGUAGES else "en",
             "group": group,
@@ -97,20 +104,60 @@ class Accounts:
         self.note(connection, row["id"], "user created", row["id"], {"role": role})
         return User(row["id"], name, role, row["language"], group)
 
-    def set_password(self, user: str, old: str | None, new: str) -> None:
-        """A new password, which ends every session of that person. `old` None: the command line's word is enough.
+    def set_password(self, user: str, new: str) -> None:
+        """A new password, which ends every session of that person; whoever calls has made sure of who asks.
 
         Raises:
-            Refused: The old password is wrong.
-            BadInput: The new one is weak.
+            Refused: There is no such person.
+            BadInput: The password is weak.
+        """
+        with self.database.read() as connection:
+            found = connection.execute(sa.select(users.c.name).where(users.c.id == user)).first()
+        if found is None:
+            raise Refused("there is no such person")
+        hashed = _hashed(new, found.name)
+        with self.database.write() as connection:
+            connection.execute(sa.update(users).where(users.c.id == user).values(password=hashed))
+            connection.execute(sa.delete(sessions).where(sessions.c.user == user))
+            connection.execute(sa.delete(open_tickets).where(open_tickets.c.user == user))
+            self.note(connection, user, "password changed", user)
+
+    def reset_link(self, by: User, user: str) -> str:
+        """A token by which one person may choose a new password, once and within 24 hours.
+
+        Raises:
+            Refused: Only owners make one, and only for a person who may log in.
         """
         with self.database.write() as connection:
-            found = connection.execute(sa.select(users).where(users.c.id == user)).first()
-            if found is None or (old is not None and not _matches(found.password, old)):
-                raise Refused("the old password is wrong")
-            connection.execute(sa.update(users).where(users.c.id == user).values(password=_hashed(new, found.name)))
-            connection.execute(sa.delete(sessions).where(sessions.c.user == user))
-            self.note(connection, user, "password changed", user)
+            here = sa.and_(users.c.id == user, users.c.disabled.is_(None))
+            if by.role != "owner" or not connection.execute(sa.select(users.c.id).where(here)).first():
+                raise Refused("there is no such person")
+            self.note(connection, by.id, "password link made", user)
+            return tickets.issue(connection, self.database.now(), user, "password")
+
+    def reset_for(self, token: str) -> str | None:
+        """The name of the person whose password a token lets one choose; None if it does not hold any more."""
+        with self.database.read() as connection:
+            user = tickets.holder(connection, self.database.now(), token, "password")
+            row = connection.execute(sa.select(users.c.name).where(users.c.id == user)).first()
+        return str(row.name) if row is not None else None
+
+    def reset(self, token: str, new: str) -> None:
+        """Choose a new password; it opens no session, and a second factor is asked for as before.
+
+        Raises:
+            Refused: The token does not hold any more.
+            BadInput: The password is weak; the token still holds.
+        """
+        name = self.reset_for(token)
+        reason = why_weak(new, name or "")
+        if name is not None and reason:
+            raise BadInput(f"password: {reason}")
+        with self.database.write() as connection:
+            user = tickets.use(connection, self.database.now(), token, "password")
+        if user is None:
+            raise Refused("this link does not hold any more: ask for a new one")
+        self.set_password(user, new)
 
     def change(self, user: str, values: Mapping[str, Any]) -> None:
         """Set a person's own preferences: language, demographics, topics they avoid."""
@@ -157,22 +204,24 @@ class Accounts:
 
     # ------------------------------------------------------------ logging in
 
-    def login(self, name: str, password: str, address: str) -> tuple[str, Session]:
-        """Check a password and open a session; returns the token for the cookie.
+    def check(self, name: str, password: str, address: str) -> User:
+        """Who it is, if the password is theirs. Everything that takes a password comes through here.
 
-        After `PATIENCE` failures for a name, or four times as many from an address, each further try has to wait
-        twice as long as the one before.
+        Tries are counted for a name from an address, for an address, and for a name from all addresses but those
+        the person has logged in from lately: nobody elsewhere can make somebody wait at their usual place.
 
         Raises:
-            Throttled: Too many wrong passwords; the password was not looked at.
+            Throttled: Too many wrong passwords; this one was not looked at.
             Refused: Name or password is wrong; which of the two is not told.
         """
-        keys = {_digest(f"name {_key_of(name)}"): PATIENCE, _digest(f"address {address}"): 4 * PATIENCE}
+        by_address = patience.counter("address", address)
+        here, everywhere = patience.counter("here", _key_of(name), address), patience.counter("name", _key_of(name))
         with self.database.write() as connection:
-            self._patience(connection, keys)
-            # Counted before it is looked at: tries at the same time cannot slip by one count.
-            self._failed(connection, keys)
             found = connection.execute(sa.select(users).where(users.c.name_key == _key_of(name))).first()
+            allowed = {by_address: PATIENCE_ADDRESS, here: PATIENCE}
+            if found is None or not self._usual(connection, found.id, address):
+                allowed[everywhere] = PATIENCE_NAME
+            patience.take(connection, self.database.now(), allowed)
         with _hashing:
             right = _matches(found.password if found is not None else _NOBODY, password)
         if found is None or not right or found.disabled is not None:
@@ -180,64 +229,83 @@ class Accounts:
                 self.note(connection, found.id if found is not None else None, "login failed", address)
             raise Refused("name or password is wrong")
         with self.database.write() as connection:
-            connection.execute(sa.delete(attempts).where(attempts.c.key.in_(keys)))
+            patience.forget(connection, [here, everywhere])
+            patience.give_back(connection, by_address)
             if _hasher.check_needs_rehash(found.password):
                 again = {"password": _hasher.hash(password)}
                 connection.execute(sa.update(users).where(users.c.id == found.id).values(again))
-            self.note(connection, found.id, "login", address)
-            return self._open(connection, found)
+        return _user(found)
 
-    def _patience(self, connection: Connection, keys: Mapping[str, int]) -> None:
-        now, wait = self.database.now(), 0.0
-        for row in connection.execute(sa.select(attempts).where(attempts.c.key.in_(keys))):
-            over = row.failures - keys[row.key]
-            if over >= 0 and now - row.last < FORGET:
-                wait = max(wait, row.last + min(FORGET, 2.0 ** (over + 1)) - now)
-        if wait > 0:
-            raise Throttled(wait)
+    def login(self, name: str, password: str, address: str, browser: str = "") -> tuple[str, Session]:
+        """Check a password and open a session; returns the token for the cookie.
 
-    def _failed(self, connection: Connection, keys: Mapping[str, int]) -> None:
-        now = self.database.now()
-        connection.execute(sa.delete(attempts).where(attempts.c.last < now - FORGET))
-        for key in keys:
-            changed = connection.execute(
-                sa.update(attempts).where(attempts.c.key == key).values(failures=attempts.c.failures + 1, last=now)
-            )
-            if not changed.rowcount:
-                connection.execute(sa.insert(attempts).values(key=key, failures=1, last=now))
+        Raises:
+            CodeNeeded: The password is right, and this person has a second factor: `login_with_code` goes on.
+            Throttled: Too many wrong passwords; the password was not looked at.
+            Refused: Name or password is wrong; which of the two is not told.
+        """
+        user = self.check(name, password, address)
+        with self.database.write() as connection:
+            if not is_set(connection, user.id):
+                return self._open(connection, user.id, address, browser)
+            ticket = tickets.issue(connection, self.database.now(), user.id, "code")
+        raise CodeNeeded(ticket)
 
-    def _open(self, connection: Connection, row: Any) -> tuple[str, Session]:
+    def login_with_code(self, ticket: str, code: str, address: str, browser: str = "") -> tuple[str, Session]:
+        """The second step of logging in.
+
+        Raises:
+            Throttled: Too many wrong codes; this one was not looked at.
+            Refused: The code is wrong, which leaves the ticket as it is; or the ticket does not hold any more.
+        """
+        with self.database.read() as connection:
+            user = tickets.holder(connection, self.database.now(), ticket, "code")
+        if user is None:
+            raise Refused("this took too long: log in again")
+        self.second.check(user, code)
+        with self.database.write() as connection:
+            if tickets.use(connection, self.database.now(), ticket, "code") is None:
+                raise Refused("this took too long: log in again")
+            return self._open(connection, user, address, browser)
+
+    def _usual(self, connection: Connection, user: str, address: str) -> bool:
+        lately = events.c.at > self.database.now() - USUAL
+        logins = sa.and_(events.c.user == user, events.c.what == "login", events.c.about == address, lately)
+        return connection.execute(sa.select(events.c.seq).where(logins).limit(1)).first() is not None
+
+    def _open(self, connection: Connection, user: str, address: str, browser: str) -> tuple[str, Session]:
+        row = connection.execute(sa.select(users).where(users.c.id == user, users.c.disabled.is_(None))).first()
+        if row is None:
+            raise Refused("name or password is wrong")
         token, csrf, now = secrets.token_urlsafe(32), secrets.token_urlsafe(32), self.database.now()
         connection.execute(sa.delete(sessions).where(sessions.c.seen < now - IDLE))
-        values = {"token": _digest(token), "user": row.id, "csrf": csrf, "created": now, "seen": now}
-        connection.execute(sa.insert(sessions).values(values))
-        return token, Session(_user(row), csrf)
+        mine = sa.select(sessions.c.token).where(sessions.c.user == user).order_by(sessions.c.seen.desc())
+        too_many = [each.token for each in connection.execute(mine.offset(MOST - 1))]
+        connection.execute(sa.delete(sessions).where(sessions.c.token.in_(too_many)))
+        values = {"token": digest(token), "user": user, "csrf": csrf, "created": now, "seen": now}
+        connection.execute(sa.insert(sessions).values(values | {"browser": browser[:64]}))
+        self.note(connection, user, "login", address)
+        return token, Session(_user(row), csrf, key_of(token))
 
     def session(self, token: str) -> Session | None:
         """Who holds this token; None if nobody does any more."""
-        now, digest = self.database.now(), _digest(token)
+        now, kept = self.database.now(), digest(token)
         query = sa.select(users, sessions.c.csrf, sessions.c.created.label("opened"), sessions.c.seen).join(
             sessions, sessions.c.user == users.c.id
         )
         with self.database.read() as connection:
-            row = connection.execute(query.where(sessions.c.token == digest, users.c.disabled.is_(None))).first()
+            row = connection.execute(query.where(sessions.c.token == kept, users.c.disabled.is_(None))).first()
         if row is None or now - row.seen > IDLE or now - row.opened > LONGEST:
             return None
         if now - row.seen > 60:  # not at every request: each would be a write
             with self.database.write() as connection:
-                connection.execute(sa.update(sessions).where(sessions.c.token == digest).values(seen=now))
-        return Session(_user(row), row.csrf)
+                connection.execute(sa.update(sessions).where(sessions.c.token == kept).values(seen=now))
+        return Session(_user(row), row.csrf, key_of(token))
 
     def logout(self, token: str) -> None:
         """End a session."""
         with self.database.write() as connection:
-            connection.execute(sa.delete(sessions).where(sessions.c.token == _digest(token)))
-
-    def logout_everywhere(self, user: str) -> None:
-        """End every session of a person."""
-        with self.database.write() as connection:
-            connection.execute(sa.delete(sessions).where(sessions.c.user == user))
-            self.note(connection, user, "logout everywhere", user)
+            connection.execute(sa.delete(sessions).where(sessions.c.token == digest(token)))
 
     # ------------------------------------------------------------ inviting
 
@@ -256,7 +324,7 @@ class Accounts:
         with self.database.write() as connection:
             connection.execute(
                 sa.insert(invitations).values(
-                    token=_digest(token),
+                    token=digest(token),
                     role=role,
                     project=project,
                     group=group,
@@ -271,7 +339,7 @@ class Accounts:
     def invitation(self, token: str) -> Role | None:
         """The role that a token promises; None if it promises nothing any more."""
         with self.database.read() as connection:
-            row = connection.execute(sa.select(invitations).where(invitations.c.token == _digest(token))).first()
+            row = connection.execute(sa.select(invitations).where(invitations.c.token == digest(token))).first()
         if row is None or row.used is not None or row.expires < self.database.now():
             return None
         role: Role = row.role
@@ -284,12 +352,16 @@ class Accounts:
             Refused: The invitation is used up, too old or none.
             BadInput: Name or password cannot be used; the invitation still holds.
         """
+        void = Refused("this invitation does not hold any more: ask for a new one")
+        if self.invitation(token) is None:
+            raise void
+        hashed = _hashed(password, clean_name(name))
         with self.database.write() as connection:
             now = self.database.now()
-            row = connection.execute(sa.select(invitations).where(invitations.c.token == _digest(token))).first()
+            row = connection.execute(sa.select(invitations).where(invitations.c.token == digest(token))).first()
             if row is None or row.used is not None or row.expires < now:
-                raise Refused("this invitation does not hold any more: ask for a new one")
-            user = self._create(connection, name, password, row.role, language, row.group)
+                raise void
+            user = self._create(connection, name, hashed, row.role, language, row.group)
             used = sa.update(invitations).where(invitations.c.token == row.token)
             connection.execute(used.values(used=now, used_by=user.id))
             if row.project is not None:
@@ -315,8 +387,10 @@ class Accounts:
     def everybody(self) -> Sequence[Mapping[str, Any]]:
         """All people, in order of name; without passwords and private facts."""
         shown = [users.c[name] for name in ("id", "name", "role", "language", "group", "created", "disabled")]
+        two = sa.exists().where(factors.c.user == users.c.id, factors.c.confirmed.is_not(None)).label("second_factor")
         with self.database.read() as connection:
-            return [dict(row) for row in connection.execute(sa.select(*shown).order_by(users.c.name_key)).mappings()]
+            found = connection.execute(sa.select(*shown, two).order_by(users.c.name_key))
+            return [dict(row) for row in found.mappings()]
 
     def note(
         self, connection: Connection, user: str | None, what: str, about: str | None = None, detail: Any = None
@@ -342,10 +416,6 @@ def clean_name(name: str) -> str:
 
 def _key_of(name: str) -> str:
     return unicodedata.normalize("NFKC", name).strip().casefold()[:64]
-
-
-def _digest(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()
 
 
 def _hashed(password: str, name: str) -> str:

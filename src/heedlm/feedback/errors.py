@@ -25,4 +25,16 @@ class Throttled(HeedError):
         self.seconds = max(1.0, seconds)
 
 
-__all__ = ["BadInput", "Conflict", "Refused", "Throttled"]
+class CodeNeeded(HeedError):
+    """The password is right, and the code of the second factor is due.
+
+    Args:
+        ticket: What is shown together with the code, within five minutes.
+    """
+
+    def __init__(self, ticket: str) -> None:
+        super().__init__("the code of the second factor is needed")
+        self.ticket = ticket
+
+
+__all__ = ["BadInput", "CodeNeeded", "Conflict", "Refused", "Throttled"]

@@ -157,6 +157,7 @@ events = Table(
     Column("what", String(64), nullable=False),
     Column("about", String(96)),
     Column("detail", JSON),
+    Index("ix_events_of", "user", "what"),
 )
 
 # ---------------------------------------------------------------- annotation

@@ -1,4 +1,4 @@
-"""Owner: make the first owner of a feedback database, or give somebody a new password."""
+"""Owner: make the first owner of a feedback database, or give somebody a new password and no second factor."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ class Config(Settings):
 
     user: str = Field(description="name to log in with")
     database: str = Field("feedback.db", description="file of the feedback database, or postgresql://user@host/name")
-    reset: bool = Field(False, description="give a person that exists a new password instead")
+    reset: bool = Field(
+        False, description="instead give a person that exists a new password, and remove their second factor"
+    )
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -38,8 +40,10 @@ def run(config: Config) -> dict[str, Any]:
         if config.reset:
             if found is None:
                 raise BadInput(f"user={config.user!r}: there is no such person")
-            accounts.set_password(found.id, None, _password())
-            return {"user": found.name, "role": found.role, "text": f"{found.name} has a new password"}
+            accounts.set_password(found.id, _password())
+            removed = accounts.second.remove(found.id, None)
+            text = f"{found.name} has a new password" + (" and no second factor any more" if removed else "")
+            return {"user": found.name, "role": found.role, "text": text}
         if found is not None:
             raise BadInput(f"user={config.user!r}: is taken; reset=true gives them a new password")
         made = accounts.create(config.user, _password(), "owner")

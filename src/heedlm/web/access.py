@@ -33,11 +33,20 @@ class Forbidden(HeedError):
     """Who is logged in may not do this."""
 
 
-def roles(*names: str) -> dict[str, Any]:
-    """For `openapi_extra`: the roles that may call a route; PUBLIC: anybody."""
+class FactorNeeded(Forbidden):
+    """This site asks the role for a second factor, and the person has none yet."""
+
+
+def roles(*names: str, without_factor: bool = False) -> dict[str, Any]:
+    """For `openapi_extra`: the roles that may call a route; PUBLIC: anybody.
+
+    Args:
+        names: The roles.
+        without_factor: Open also to people who have yet to set up the second factor that their role needs.
+    """
     if not names or not set(names) <= {PUBLIC, *ROLES}:
         raise ValueError(f"unknown roles: {names}")
-    return {"x-roles": list(names)}
+    return {"x-roles": list(names), "x-without-factor": without_factor}
 
 
 def cookie_name(request: Request) -> str:
@@ -50,6 +59,7 @@ async def guard(request: Request) -> None:
 
     Raises:
         LoginNeeded: The route is not public, and nobody is logged in.
+        FactorNeeded: The site asks this role for a second factor, and there is none.
         Forbidden: The role is not among the route's, or the request was forged.
     """
     extra = getattr(request.scope.get("route"), "openapi_extra", None) or {}
@@ -64,6 +74,9 @@ async def guard(request: Request) -> None:
     if PUBLIC not in allowed:
         if session is None:
             raise LoginNeeded("please log in")
+        needs_factor = session.user.role in request.app.state.site.second_factor and not extra.get("x-without-factor")
+        if needs_factor and not await run_in_threadpool(accounts.second.has, session.user.id):
+            raise FactorNeeded("set up a second factor first")
         if session.user.role not in allowed:
             raise Forbidden("this is not for your role")
     if request.method not in _SAFE and not request.url.path.startswith(API):

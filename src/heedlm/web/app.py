@@ -22,7 +22,7 @@ from heedlm.feedback.database import Database
 from heedlm.feedback.errors import BadInput, Conflict, Refused, Throttled
 from heedlm.feedback.projects import Projects
 from heedlm.web import pages
-from heedlm.web.access import API, Forbidden, LoginNeeded, guard
+from heedlm.web.access import API, FactorNeeded, Forbidden, LoginNeeded, guard
 from heedlm.web.answering import Answering
 from heedlm.web.limits import SmallBodies
 from heedlm.web.pages import api_v1
@@ -33,6 +33,7 @@ from heedlm.web.services import Services, Site
 CONTENT_POLICY = "; ".join(
     (
         "default-src 'none'",
+        "object-src 'none'",
         "script-src 'self'",
         "style-src 'self'",
         "img-src 'self' data:",
@@ -129,6 +130,8 @@ async def _told(request: Request, error: Exception) -> Response:
     status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
     if status == 401 and _wants_page(request) and request.method == "GET":
         return RedirectResponse(f"/login?next={request.url.path}", 303)
+    if isinstance(error, FactorNeeded) and _wants_page(request) and request.method == "GET":
+        return RedirectResponse("/account/second", 303)
     headers = {"retry-after": str(round(error.seconds))} if isinstance(error, Throttled) else None
     return problem(request, status, str(error), headers)
 

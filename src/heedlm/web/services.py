@@ -94,9 +94,11 @@ class Site:
         https: It is reached through HTTPS, so cookies are only sent there.
         name: Shown in the corner of every page.
         biggest: Bytes a request may have.
+        second_factor: Roles whose people must have a second factor; others may.
     """
 
     hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "[::1]", "testserver")
     https: bool = False
     name: str = "Heed"
     biggest: int = 64 * 2**20
+    second_factor: tuple[str, ...] = ()

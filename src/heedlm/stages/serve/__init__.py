@@ -12,6 +12,7 @@ from pydantic import Field, field_validator
 
 from heedlm.config import Config as Settings
 from heedlm.errors import BadInput
+from heedlm.feedback.accounts import Role
 from heedlm.stages.serve.models import Manner
 
 
@@ -35,7 +36,15 @@ class Config(Settings):
     proxies: tuple[str, ...] = Field(
         (), description="addresses of proxies whose word is taken for who is calling (X-Forwarded-For); none: nobody's"
     )
+    second_factor: tuple[Role, ...] = Field(
+        (), description="roles whose people must log in with a second factor, such as owner,manager; others may"
+    )
     title: str = Field("Heed", max_length=60, description="name shown in the corner of every page")
+
+    @field_validator("second_factor", mode="before")
+    @classmethod
+    def _roles(cls, value: Any) -> Any:
+        return tuple(value.replace(" ", "").split(",")) if isinstance(value, str) else value
 
     @field_validator("chat", "names", "proxies", mode="before")
     @classmethod

@@ -95,7 +95,10 @@ def site(config: Config) -> Site:
     """Where and how the application is reached."""
     hosts = tuple(dict.fromkeys((*Site().hosts, *config.names, config.host)))
     return Site(
-        hosts=tuple(h for h in hosts if h not in ("testserver", "0.0.0.0")), https=config.https, name=config.title
+        hosts=tuple(h for h in hosts if h not in ("testserver", "0.0.0.0")),
+        https=config.https,
+        name=config.title,
+        second_factor=config.second_factor,
     )
 
 

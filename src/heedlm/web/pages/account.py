@@ -1,17 +1,19 @@
-"""Logging in and out, invitations, one's own account, and the people of the site."""
+"""Logging in and out, new accounts and passwords, one's own account and sessions."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
-from pydantic import BaseModel, ConfigDict, Field
 
-from heedlm.feedback.accounts import ROLES, Accounts, Role
-from heedlm.feedback.errors import BadInput, Refused, Throttled
-from heedlm.web.access import COOKIE, EVERYBODY, PUBLIC, Me, cookie_name, roles
+from heedlm.errors import HeedError
+from heedlm.feedback import sessions
+from heedlm.feedback.accounts import Accounts, Session, User
+from heedlm.feedback.errors import BadInput, CodeNeeded, Refused, Throttled
+from heedlm.web.access import EVERYBODY, PUBLIC, Me, cookie_name, logged_in, roles
 from heedlm.web.render import language, page
+from heedlm.web.words import in_language
 
 router = APIRouter(tags=["account"])
 _HOME = {"owner": "/projects", "manager": "/projects", "annotator": "/annotate", "chat": "/chat"}
@@ -50,33 +52,61 @@ def login(
     password: Annotated[str, Form(max_length=2000)],
     next: Annotated[str, Form()] = "/",
 ) -> Response:
-    """Open a session; the one that this browser had before is ended."""
-    address = request.client.host if request.client else "unknown"
+    """Open a session, or ask for the code of the second factor."""
+    target = _own_path(next)
     try:
-        token, session = _accounts(request).login(name, password, address)
+        token, session = _accounts(request).login(name, password, address_of(request), browser_of(request))
+    except CodeNeeded as error:
+        return page(request, "login_code.html", {"next": target, "ticket": error.ticket, "problem": None})
     except (Refused, Throttled) as error:
-        status = 429 if isinstance(error, Throttled) else 401
-        wait = round(error.seconds) if isinstance(error, Throttled) else None
-        headers = {"retry-after": str(wait)} if wait else {}
-        values = {"next": _own_path(next), "problem": wait or True, "name": name}
-        return page(request, "login.html", values, status=status, headers=headers)
+        values = {"next": target, "problem": told(request, error), "name": name}
+        return page(
+            request, "login.html", values, status=401 if isinstance(error, Refused) else 429, headers=wait(error)
+        )
+    return entered(request, token, session, target)
+
+
+@router.post("/login/code", openapi_extra=roles(PUBLIC))
+def login_code(
+    request: Request,
+    ticket: Annotated[str, Form(max_length=200)],
+    code: Annotated[str, Form(max_length=200)],
+    next: Annotated[str, Form()] = "/",
+) -> Response:
+    """The second step: no session was opened before it."""
+    target = _own_path(next)
+    try:
+        found = _accounts(request).login_with_code(ticket, code, address_of(request), browser_of(request))
+    except (Refused, Throttled) as error:
+        values = {"next": target, "ticket": ticket, "problem": told(request, error)}
+        status = 401 if isinstance(error, Refused) else 429
+        return page(request, "login_code.html", values, status=status, headers=wait(error))
+    return entered(request, *found, target)
+
+
+def entered(request: Request, token: str, session: Session, target: str) -> Response:
+    """Somebody has logged in; the session that this browser had before is ended."""
     old = request.cookies.get(cookie_name(request))
     if old:
         _accounts(request).logout(old)
-    target = _own_path(next)
     response = RedirectResponse(_HOME[session.user.role] if target == "/" else target, 303)
     secure = request.app.state.site.https
     response.set_cookie(cookie_name(request), token, httponly=True, samesite="lax", secure=secure, path="/")
     return response
 
 
-@router.post("/logout", openapi_extra=roles(*EVERYBODY))
+@router.post("/logout", openapi_extra=roles(*EVERYBODY, without_factor=True))
 def logout(request: Request, me: Me, everywhere: Annotated[bool, Form()] = False) -> Response:
     """End this session, or all of this person's."""
     if everywhere:
-        _accounts(request).logout_everywhere(me.id)
+        sessions.end_all(request.app.state.database, me.id, me.id)
     else:
         _accounts(request).logout(request.cookies[cookie_name(request)])
+    return left(request)
+
+
+def left(request: Request) -> Response:
+    """To the login, with nothing of the person left in the browser."""
     response = RedirectResponse("/login", 303)
     response.delete_cookie(cookie_name(request), path="/", secure=request.app.state.site.https, httponly=True)
     response.headers["clear-site-data"] = '"cache", "storage"'
@@ -94,7 +124,7 @@ def choose_language(request: Request, to: Annotated[str, Form()], next: Annotate
     return response
 
 
-# ---------------------------------------------------------------- invitations
+# ---------------------------------------------------------------- invitations and forgotten passwords
 
 
 @router.get("/join/{token}", openapi_extra=roles(PUBLIC))
@@ -117,19 +147,51 @@ def join(
         _accounts(request).accept(token, name, password, language(request))
     except BadInput as error:
         role = _accounts(request).invitation(token)
-        values = {"role": role, "token": token, "problem": str(error), "name": name}
+        values = {"role": role, "token": token, "problem": told(request, error), "name": name}
         return page(request, "join.html", values, status=422)
+    return RedirectResponse("/login", 303)
+
+
+@router.get("/reset/{token}", openapi_extra=roles(PUBLIC))
+def reset_page(request: Request, token: str) -> Response:
+    """The form for a new password, behind a link that an owner made."""
+    name = _accounts(request).reset_for(token)
+    return page(
+        request, "reset.html", {"name": name, "token": token, "problem": None}, status=200 if name is not None else 404
+    )
+
+
+@router.post("/reset/{token}", openapi_extra=roles(PUBLIC))
+def reset(request: Request, token: str, password: Annotated[str, Form(max_length=2000)]) -> Response:
+    """Choose a new password; every session of that person ends."""
+    try:
+        _accounts(request).reset(token, password)
+    except BadInput as error:
+        values = {"name": _accounts(request).reset_for(token), "token": token, "problem": told(request, error)}
+        return page(request, "reset.html", values, status=422)
     return RedirectResponse("/login", 303)
 
 
 # ---------------------------------------------------------------- one's own account
 
 
+def account(request: Request, me: User, problem: str | None = None, **answer: Any) -> Response:
+    """The page of one's own account."""
+    values = {
+        "demographics": _accounts(request).demographics(me.id),
+        "fields": DEMOGRAPHICS,
+        "sessions": sessions.mine(request.app.state.database, me.id),
+        "this": logged_in(request).key,
+        "second_factor": _accounts(request).second.has(me.id),
+        "problem": problem,
+    }
+    return page(request, "account.html", values, **answer)
+
+
 @router.get("/account", openapi_extra=roles(*EVERYBODY))
 def account_page(request: Request, me: Me) -> Response:
     """One's own account."""
-    values = {"demographics": _accounts(request).demographics(me.id), "fields": DEMOGRAPHICS, "problem": None}
-    return page(request, "account.html", values)
+    return account(request, me)
 
 
 @router.post("/account", openapi_extra=roles(*EVERYBODY))
@@ -152,82 +214,81 @@ def change_password(
 ) -> Response:
     """Another password; every session of this person ends."""
     try:
-        _accounts(request).set_password(me.id, old, new)
-    except (BadInput, Refused) as error:
-        values = {
-            "demographics": _accounts(request).demographics(me.id),
-            "fields": DEMOGRAPHICS,
-            "problem": str(error),
-        }
-        return page(request, "account.html", values, status=422)
-    response = RedirectResponse("/login", 303)
-    response.delete_cookie(COOKIE if not request.app.state.site.https else f"__Host-{COOKIE}", path="/")
-    return response
+        confirm_password(request, me, old)
+        _accounts(request).set_password(me.id, new)
+    except (BadInput, Refused, Throttled) as error:
+        return account(request, me, told(request, error), status=status_of(error), headers=wait(error))
+    return left(request)
 
 
-# ---------------------------------------------------------------- people
+@router.post("/account/sessions", openapi_extra=roles(*EVERYBODY))
+def end_sessions(
+    request: Request,
+    me: Me,
+    password: Annotated[str, Form(max_length=2000)],
+    which: Annotated[Literal["chosen", "others"], Form()],
+    key: Annotated[list[str], Form(max_length=100)] = [],  # noqa: B006 (read only; FastAPI copies it)
+) -> Response:
+    """End some of one's own sessions, or all but this one."""
+    database, this = request.app.state.database, logged_in(request).key
+    try:
+        confirm_password(request, me, password)
+    except (Refused, Throttled) as error:
+        return account(request, me, told(request, error), status=status_of(error), headers=wait(error))
+    if which == "others":
+        sessions.end_all(database, me.id, me.id, this)
+    else:
+        sessions.end(database, me.id, key)
+    return left(request) if which == "chosen" and this in key else RedirectResponse("/account", 303)
 
 
-@router.get("/people", openapi_extra=roles("owner"))
-def people_page(request: Request, me: Me) -> Response:
-    """Everybody, and invitations."""
-    values = {"people": _accounts(request).everybody(), "roles": ROLES, "projects": _projects(request, me)}
-    return page(request, "people.html", values)
+# ---------------------------------------------------------------- what several pages need
 
 
-def _projects(request: Request, me: Me) -> list[dict[str, str]]:
-    return [{"id": project.id, "name": project.name} for project in request.app.state.projects.mine(me)]
+def confirm_password(request: Request, me: User, password: str) -> None:
+    """Make sure that it is the person who sits there.
+
+    Raises:
+        Throttled: Too many wrong passwords.
+        Refused: The password is wrong.
+    """
+    try:
+        _accounts(request).check(me.name, password, address_of(request))
+    except Refused:
+        raise Refused("the password is wrong") from None
 
 
-class Invitation(BaseModel):
-    """Whom to invite."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    role: Role
-    project: str | None = Field(None, max_length=32)
-    group: str | None = Field(None, max_length=64)
+def told(request: Request, error: HeedError) -> str:
+    """What is wrong, in the reader's language."""
+    tongue = language(request)
+    if isinstance(error, Throttled):
+        return in_language("Too many tries: wait {seconds} seconds.", tongue).format(seconds=round(error.seconds))
+    return in_language(str(error), tongue)
 
 
-@router.post("/api/invitations", openapi_extra=roles("owner", "manager"))
-def invite(request: Request, me: Me, asked: Invitation) -> Response:
-    """A link for one person."""
-    if asked.project is not None:
-        request.app.state.projects.managed(me, asked.project)
-    elif me.role != "owner":
-        raise BadInput("project: managers invite into a project of theirs")
-    token = _accounts(request).invite(me, asked.role, asked.project, asked.group or None)
-    return JSONResponse({"link": f"{request.base_url}join/{token}"}, 201)
+def status_of(error: HeedError) -> int:
+    """Of a form that is shown again."""
+    return 429 if isinstance(error, Throttled) else 422
 
 
-class RoleGiven(BaseModel):
-    """A person's new role."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    role: Role
+def wait(error: HeedError) -> dict[str, str]:
+    """The header that says how long to wait, if that is what is wrong."""
+    return {"retry-after": str(round(error.seconds))} if isinstance(error, Throttled) else {}
 
 
-@router.put("/api/users/{user}/role", openapi_extra=roles("owner"))
-def give_role(request: Request, me: Me, user: str, given: RoleGiven) -> Response:
-    """Another role; the person has to log in again."""
-    _accounts(request).set_role(me, user, given.role)
-    return JSONResponse({"role": given.role})
+def address_of(request: Request) -> str:
+    """Where a request comes from."""
+    return request.client.host if request.client else "unknown"
 
 
-class Access(BaseModel):
-    """Whether a person may log in."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    allowed: bool
-
-
-@router.put("/api/users/{user}/access", openapi_extra=roles("owner"))
-def give_access(request: Request, me: Me, user: str, given: Access) -> Response:
-    """Shut a person out, or let them back in."""
-    _accounts(request).disable(me, user, again=given.allowed)
-    return JSONResponse({"allowed": given.allowed})
+def browser_of(request: Request) -> str:
+    """The browser's family and system, as it calls itself: enough to know one's own sessions by."""
+    says = request.headers.get("user-agent", "")
+    browsers = {"Edg": "Edge", "OPR": "Opera", "Firefox": "Firefox", "Chrome": "Chrome", "Safari": "Safari"}
+    systems = {"Android": "Android", "iPhone": "iPhone", "iPad": "iPad", "Windows": "Windows", "Mac OS": "macOS"}
+    named = [next((name for mark, name in marks.items() if mark in says), "") for marks in (browsers, systems)]
+    named[1] = named[1] or ("Linux" if "Linux" in says else "")
+    return ", ".join(name for name in named if name)
 
 
 def _own_path(text: str) -> str:

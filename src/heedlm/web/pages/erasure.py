@@ -27,7 +27,7 @@ def erase_me(request: Request, me: Me, password: Annotated[str, Form(max_length=
     """Erase oneself; the password is asked for again."""
     address = request.client.host if request.client else "unknown"
     try:
-        request.app.state.accounts.login(me.name, password, address)
+        request.app.state.accounts.check(me.name, password, address)
         done = erase(request.app.state.database, me, me.id, request.app.state.services.runs)
     except (Refused, Throttled, BadInput) as error:
         values = {"person": me, "own": True, "problem": str(error)}
