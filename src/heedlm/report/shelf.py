@@ -170,7 +170,7 @@ def figure(info: RunInfo) -> tuple[str, str] | None:
             return name, form(value)
     labels = results.get("labels")
     if isinstance(labels, Mapping):
-        return "Labels", str(labels.get("count"))
+        return "Labels that count", str(labels.get("count"))
     rows = [item.rows for item in info.outputs if item.rows is not None]
     return ("Rows", number(max(rows))) if rows else None
 

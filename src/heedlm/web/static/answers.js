@@ -25,7 +25,7 @@ export function exchanges(sources) {
     const found = choice.source.prompts.find((each) => each.prompt === prompt);
     const said = choice.step === null ? found?.before : found?.answers[choice.step];
     if (!said) return make("div", { class: "reply soft" }, word("No answer kept."));
-    const scores = ["reward", "gold"].filter((name) => name in said).map((name) => `${word(name)} ${figure(said[name])}`);
+    const scores = ["reward", "gold"].filter((name) => name in said).map((name) => `${name === "gold" ? word("gold score") : word("reward")} ${figure(said[name])}`);
     return make("div", { class: "reply" }, make("p", { class: "said" }, said.text || word("(empty)")), make("p", { class: "hint" }, scores.join(" · ")));
   };
   const fill = () => {

@@ -95,7 +95,7 @@ function card(job) {
   const bar = job.state === "running" && job.look?.steps ? make("progress", { max: job.look.steps, value: Math.min(job.look.step, job.look.steps), "aria-label": word("Progress") }) : null;
   const upto = job.upto !== null ? make("span", { class: "hint" }, word("up to label {upto}", { upto: job.upto })) : null;
   return make("article", { class: "card job", "data-job": job.id, "data-state": job.state },
-    make("h3", {}, `heed ${job.stage}`, make("span", { class: `pill ${KINDS[job.state] ?? ""}` }, word(job.state)), upto),
+    make("h3", {}, `heed ${job.stage}`, make("span", { class: `pill ${KINDS[job.state] ?? ""}` }, job.state === "failed" ? word("run failed") : word(job.state)), upto),
     make("details", {}, make("summary", { class: "hint" }, word("Command")), make("code", {}, `heed ${job.words.join(" ")}`)),
     ...[bar, facts(job), note, buttons(job), round(job)].filter(Boolean));
 }

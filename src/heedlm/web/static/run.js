@@ -27,7 +27,7 @@ function health(look) {
 
 function show(look) {
   const status = make("p", {}, make("span", { class: `pill ${look.status === "failed" || look.ended === "was killed" ? "bad" : look.status === "interrupted" ? "warn" : ""}` },
-    look.ended === "was killed" ? word("killed") : word(look.status)), look.reason ? make("span", { class: "soft said", lang: "en" }, ` ${look.reason}`) : null);
+    look.ended === "was killed" ? word("killed") : look.status === "failed" ? word("run failed") : word(look.status)), look.reason ? make("span", { class: "soft said", lang: "en" }, ` ${look.reason}`) : null);
   state.replaceChildren(...[status, ...progress(look), health(look)].filter(Boolean));
   const held = [...curves.querySelectorAll("svg")].indexOf(document.activeElement);
   const across = span(look.panels);
