@@ -237,5 +237,5 @@ ZH: dict[str, str] = {
     "members": "项目成员身份",
     "sessions": "登录会话",
     "events": "日志记录",
-    "tokens": "访问令牌",
+    "access tokens": "访问令牌",
 }
