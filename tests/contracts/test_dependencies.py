@@ -13,7 +13,8 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 IMPORT_NAMES = {"argon2-cffi": "argon2", "scikit-learn": "sklearn", "pytest-xdist": "xdist", "lm-eval": "lm_eval"}
-COMES_WITH = {"pydantic_core": "pydantic", "markupsafe": "jinja2", "starlette": "fastapi"}  # parts of those libraries with names of their own
+# Parts of those libraries with names of their own.
+COMES_WITH = {"pydantic_core": "pydantic", "markupsafe": "jinja2", "starlette": "fastapi"}
 
 
 def project() -> dict:

@@ -89,20 +89,21 @@ class Accounts:
             raise BadInput(f"role={role!r}: must be one of {', '.join(ROLES)}")
         if connection.execute(sa.select(users.c.id).where(users.c.name_key == _key_of(name))).first():
             raise BadInput(f"name {name!r}: is taken")
-        row = {
-            "id": new_key(),
+        key, tongue = new_key(), language if language in LANGUAGES else "en"
+        row: dict[str, Any] = {
+            "id": key,
             "name": name,
             "name_key": _key_of(name),
             "password": hashed,
             "role": role,
-            "language": language if language in LANGUAGES else "en",
+            "language": tongue,
             "group": group,
             "avoids": [],
             "created": self.database.now(),
         }
         connection.execute(sa.insert(users).values(row))
-        self.note(connection, row["id"], "user created", row["id"], {"role": role})
-        return User(row["id"], name, role, row["language"], group)
+        self.note(connection, key, "user created", key, {"role": role})
+        return User(key, name, role, tongue, group)
 
     def set_password(self, user: str, new: str) -> None:
         """A new password, which ends every session of that person; whoever calls has made sure of who asks.

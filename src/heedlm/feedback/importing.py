@@ -167,8 +167,8 @@ def _person(connection: Connection, database: Database, people: dict[str, str], 
         row = connection.execute(sa.select(users.c.id).where(users.c.name_key == key)).first()
         if row is None:
             now = database.now()
-            values: dict[str, Any] = {"id": new_key(), "name": name, "name_key": key, "password": "", "role": "annotator"}
-            values |= {"group": found.group, "avoids": [], "created": now, "disabled": now}
+            values: dict[str, Any] = {"id": new_key(), "name": name, "name_key": key, "password": ""}
+            values |= {"role": "annotator", "group": found.group, "avoids": [], "created": now, "disabled": now}
             connection.execute(sa.insert(users).values(values))
             people[name] = str(values["id"])
             taken.people += 1

@@ -96,13 +96,13 @@ class Projects:
         if not 1 <= overlap <= 100:
             raise BadInput("overlap: must lie between 1 and 100")
         kind, found = _parsed(_KIND, kind, "kind"), _parsed(TypeAdapter(Settings), settings or {}, "settings")
-        criterion = _parsed(_CRITERION, criterion, "criterion")
+        judged: Criterion = _parsed(_CRITERION, criterion, "criterion")
         key, now = new_key(), self.database.now()
         row = {
             "id": key,
             "name": name,
             "kind": kind.model_dump(mode="json"),
-            "criterion": criterion,
+            "criterion": judged,
             "overlap": overlap,
             "settings": found.model_dump(mode="json"),
             "by": by.id,
@@ -115,7 +115,7 @@ class Projects:
             rule = {"project": key, "version": 1, "text": guideline, "by": by.id, "created": now}
             connection.execute(sa.insert(guidelines).values(rule))
             _note(connection, now, by.id, "project created", key)
-        return Project(key, name, kind, criterion, overlap, found, by.id, now, None)
+        return Project(key, name, kind, judged, overlap, found, by.id, now, None)
 
     def change(self, by: User, project: str, values: Mapping[str, Any]) -> Project:
         """Change name, overlap, settings or `closed` (true or false). Kind and criterion stay: labels depend on them.

@@ -69,4 +69,4 @@ class Rate(Config):
     def same(self, expected: Mapping[str, Any], reply: Mapping[str, Any]) -> float:
         """Share of answers whose score is at most one off."""
         near = [abs(a - b) <= 1 for a, b in zip(expected["scores"], reply["scores"], strict=True)]
-        return sum(near) / len(near)
+        return near.count(True) / len(near)

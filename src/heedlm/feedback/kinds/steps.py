@@ -44,7 +44,8 @@ class FirstWrong(Config):
     def records(self, content: Content, reply: Mapping[str, Any], said: Said) -> list[Row]:
         """The steps with +1 before the first wrong one and −1 there; what comes after was not judged and says 0."""
         wrong, count = reply["wrong"], len(content.steps)
-        labels = [1] * count if wrong is None else [1] * wrong + [-1] + [0] * (count - wrong - 1)
+        first = count if wrong is None else wrong
+        labels: list[Literal[-1, 0, 1]] = [1 if step < first else -1 if step == first else 0 for step in range(count)]
         return [Steps(prompt=content.prompt, steps=content.steps, labels=tuple(labels), **said.who(content))]
 
     def same(self, expected: Mapping[str, Any], reply: Mapping[str, Any]) -> float:
