@@ -94,16 +94,19 @@ def create_app(database: Database, services: Services | None = None, site: Site 
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _plain)
     app.add_exception_handler(Exception, _broken)
-    app.middleware("http")(_headers)
     app.add_middleware(SmallBodies, biggest=site.biggest)
     app.add_middleware(
         TrustedHostMiddleware, allowed_hosts=[host.strip("[]") for host in site.hosts], www_redirect=False
     )
+    app.middleware("http")(_headers)  # the outermost: what the others refuse carries the headers too
     return app
 
 
 async def _headers(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
-    response = await answer(request)
+    return _secured(request, await answer(request))
+
+
+def _secured(request: Request, response: Response) -> Response:
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     if request.app.state.site.https:
@@ -151,4 +154,5 @@ async def _plain(request: Request, error: Exception) -> Response:
 
 async def _broken(request: Request, error: Exception) -> Response:
     """A fault of ours: the log has the details, the page does not."""
-    return problem(request, 500, "something went wrong on our side; nothing you sent was half kept")
+    message = "something went wrong on our side; nothing you sent was half kept"
+    return _secured(request, problem(request, 500, message))  # it does not come by `_headers`
