@@ -126,6 +126,7 @@ ZH: dict[str, str] = {
     "Add items from a file": "从文件添加条目",
     "File": "文件",
     "Answers, comparisons, demonstrations or prompts, in any format that heed check knows. Rows that cannot be used are told line by line.": "回答、比较、示范或提示，格式不限，只要 heed check 认得即可。不能使用的行会逐行说明。",
+    "What it is for": "用途",
     "What they are for": "用途",
     "to be judged": "供评判",
     "gold: the file says the right reply": "金标：文件中含有正确回答",
