@@ -45,7 +45,7 @@ class Config(StageConfig):
     folds: int = Field(2, ge=2, description="parts the prompts are dealt into; each is scored by a model of the others")
     groups: PositiveInt = Field(10, description="groups of like strength that are reported")
     remedies: tuple[Literal["flip", "smooth", "margin"], ...] = Field(
-        ("flip", "smooth"),
+        ("smooth",),
         description="flip: turn the weakest pairs round; smooth: call those below 0 uncertain; margin: ask for û",
     )
     flip: float = Field(0.1, ge=0, le=1, description="flip: share of pairs, the weakest, if their û is below 0")
