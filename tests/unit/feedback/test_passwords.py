@@ -33,15 +33,14 @@ woaini1314 woaini1314520 woaini520520 5201314520 wangyang123 zhang123456 wang123
 zxc123456789 147258369a 14725836900 7894561230 789456123a 1597534682 159753159753 741852963a 123654789a 1357924680
 Password123 PASSWORD123 Passw0rd!1 P@$$w0rd123 Qwerty123! Summer2024! Welcome@123 Admin@1234 QWERTYUIOP Iloveyou1!
 """.split()
-BEYOND = {"juventus123x", "facebook12x", "1597534682"}  # not among the words; kept so that the list stays honest
+BEYOND = {"juventus123x", "facebook12x"}  # not among the words; kept so that the list stays honest
 
 
 def test_the_commonest_are_not_taken():
     assert len(COMMON) >= 150
     assert min(map(len, COMMON)) >= 10
     taken = {password for password in COMMON if why_weak(password, "somebody else") is None}
-    assert taken <= BEYOND, sorted(taken - BEYOND)
-    assert len(taken) <= 0.02 * len(COMMON)
+    assert taken == BEYOND
 
 
 @pytest.mark.parametrize(
