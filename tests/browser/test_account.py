@@ -30,7 +30,7 @@ def test_a_factor_is_set_up_and_asked_for(served: Served, visit: Going) -> None:
         secret = page.locator(".secret").inner_text()
         assert ann.axe() == []
         ann.shot("second-factor", whole=False)
-        page.get_by_label("Code").fill(code_of(secret))
+        page.get_by_role("textbox", name="Code").fill(code_of(secret))
         page.get_by_role("button", name="Turn it on").click()
         page.get_by_role("heading", name="Recovery codes").wait_for()
         codes = page.locator(".codes .secret").all_inner_texts()
@@ -55,6 +55,7 @@ def test_a_session_elsewhere_is_ended(served: Served, visit: Going) -> None:
     served.person("ann")
     with visit("ann", "/account") as here, visit("ann", "/account") as there:
         page = here.page
+        page.reload()
         form = page.locator("form[action='/account/sessions']")
         assert form.get_by_role("checkbox").count() == 2
         form.get_by_label("Password").fill(PASSWORD)
@@ -69,7 +70,7 @@ def test_an_owner_makes_a_link_and_ends_sessions(served: Served, visit: Going) -
     served.person("ann")
     with visit("olga", "/people") as olga, visit("ann", "/account") as ann:
         page = olga.page
-        row = page.locator("tr", has_text="ann")
+        row = page.locator("tr", has=page.get_by_role("rowheader", name="ann"))
         row.locator("summary").focus()
         page.keyboard.press("Enter")
         row.get_by_role("button", name="End their sessions").click()

@@ -152,9 +152,11 @@ def planted(served: Served) -> SimpleNamespace:
         Tokens(state.database).make(person, PAYLOADS[3])
         talks[person.name] = talk.id
     state.services.models[PAYLOADS[3]] = state.services.models["parrot"]
-    run = training(state.services.runs, "hostile <img src=x onerror=R(3)>", steps=20)
+    run = training(state.services.runs, "hostile", steps=20)
     run.samples(20, [{"prompt": ALL, "answer": ALL, "reward": 1.0}])
     run.note(note=ALL, monitor={"state": PAYLOADS[3]})
+    other = training(state.services.runs, "renamed", steps=2)  # no command makes such a name, a hand may
+    other.path.rename(other.path.with_name(PAYLOADS[3]))
     with state.database.write() as connection:
         row = {"id": "e" * 24, "project": pair, "by": mia.id, "command": ["reward", *PAYLOADS], "state": "failed"}
         connection.execute(tables.jobs.insert().values({**row, "created": 1.0, "note": ALL, "run": f"ppo/{run.name}"}))

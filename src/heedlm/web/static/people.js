@@ -7,7 +7,11 @@ form.addEventListener("submit", trying(async (event) => {
   event.preventDefault();
   const { role, project, group } = Object.fromEntries(new FormData(form));
   const made = await api("POST", "/api/invitations", { role, project: project || null, group: group || null });
-  const reset = document.getElementById("reset");
+  link.querySelector("input").value = made.link;
+  link.hidden = false;
+}));
+
+const reset = document.getElementById("reset");
 
 for (const box of [link, reset]) {
   box.querySelector("button").addEventListener("click", trying(async () => {
