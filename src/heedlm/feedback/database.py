@@ -54,7 +54,11 @@ class Database:
         self.now = clock
         self._turn = threading.Lock()
         self.engine = _engine(self.url)
-        self._migrate()
+        try:
+            self._migrate()
+        except BaseException:
+            self.engine.dispose()
+            raise
 
     @property
     def file(self) -> Path | None:
