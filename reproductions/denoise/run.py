@@ -35,10 +35,11 @@ GAP = 0.1  # least difference of gold scores, so that there is a right order
 SPLIT = (0.4, 0.45)  # of prompts: training, then held out, then test: many, for differences are small
 REMEDIES = {
     "flip": ["flip"],
-    "smooth": ["smooth"],
-    "flip and smooth": ["flip", "smooth"],  # the defaults of heed denoise
+    "smooth": ["smooth"],  # the default of heed denoise
+    "flip and smooth": ["flip", "smooth"],
     "flip and margin": ["flip", "margin"],
 }
+REPEATED = ("as given", "smooth")  # trained three times each: two trainings on the same labels differ by a point
 EPOCHS = 3  # at a single pass wrong labels hardly hurt a model of this size
 
 
@@ -119,7 +120,7 @@ def experiment(seed: int, out: Path) -> dict[str, Any]:
     data = {"as given": folder / "train.jsonl", "true labels": folder / "true.jsonl"}
     for name, remedies in REMEDIES.items():
         data[name] = mended(cleaned, rows, remedies, folder / f"{name.replace(' ', '-')}.jsonl")
-    accuracy = {}
+    accuracy, again = {}, {}
     for name, file in data.items():
         parts = [
             f"data={file}",
@@ -127,8 +128,12 @@ def experiment(seed: int, out: Path) -> dict[str, Any]:
             f"held_out={folder / 'dev.jsonl'}",
             f"test={folder / 'test.jsonl'}",
         ]
-        run = stage(reward, f"denoised-{name.replace(' ', '-')}-{seed}", [*words, *parts], out)
-        accuracy[name] = run.info.results["accuracy"]["accuracy"]
+        title = f"denoised-{name.replace(' ', '-')}-{seed}"
+        found = stage(reward, title, [*words, *parts], out).info.results["accuracy"]["accuracy"]
+        accuracy[name], again[name] = found, [found["estimate"]]
+        for training in (seed + 10, seed + 20) if name in REPEATED else ():
+            run = stage(reward, f"{title}-{training}", [words[0], f"seed={training}", *parts], out)
+            again[name].append(run.info.results["accuracy"]["accuracy"]["estimate"])
     base_rate = sum(map(sum, groups.values())) / len(facts)
     shares = [sum(groups[number]) / len(groups[number]) for number in sorted(groups)]
     return {
@@ -140,6 +145,7 @@ def experiment(seed: int, out: Path) -> dict[str, Any]:
         "lowest_group_over_base_rate": shares[0] / base_rate,
         "groups": cleaned.info.results["groups"],
         "accuracy": accuracy,
+        "trainings": {name: again[name] for name in REPEATED},
         "seconds": cleaned.info.seconds,
     }
 
@@ -149,13 +155,16 @@ def claims(rows: list[dict[str, Any]]) -> dict[str, Any]:
     every = len(rows) >= 3
     ratios = {row["seed"]: round(row["lowest_group_over_base_rate"], 2) for row in rows}
     gains = {name: {row["seed"]: _points(row["accuracy"], name) for row in rows} for name in [*REMEDIES, "true labels"]}
+    means = {
+        row["seed"]: {name: sum(values) / len(values) for name, values in row["trainings"].items()} for row in rows
+    }
+    gain = {seed: round(100 * (found["smooth"] - found["as given"]), 2) for seed, found in means.items()}
     return {
         "the weakest tenth holds flips at three times the base rate or more, every seed": {
             "ratio": ratios, "holds": every and min(ratios.values(), default=0) >= 3,
         },
-        "mended by the defaults, the reward model beats the one trained on what was given, every seed": {
-            "points": gains["flip and smooth"],
-            "holds": every and min(gains["flip and smooth"].values(), default=-1) > 0,
+        "mended by the default, the reward model beats the one trained on what was given, every seed": {
+            "points": gain, "trainings": 3, "holds": every and min(gain.values(), default=-1) > 0,
         },
         "gain of each remedy, and of true labels, in points of accuracy on true labels": gains,
     }  # fmt: skip
