@@ -70,11 +70,14 @@ def test_an_owner_makes_a_link_and_ends_sessions(served: Served, visit: Going) -
     served.person("ann")
     with visit("olga", "/people") as olga, visit("ann", "/account") as ann:
         page = olga.page
+        page.get_by_role("button", name="Make a link").click()
+        page.locator("#link").wait_for()
+        assert "/join/" in page.locator("#link input").input_value()
         row = page.locator("tr", has=page.get_by_role("rowheader", name="ann"))
         row.locator("summary").focus()
         page.keyboard.press("Enter")
         row.get_by_role("button", name="End their sessions").click()
-        page.get_by_text("1 sessions of ann have ended.").wait_for()
+        page.get_by_text("Sessions of ann that have ended: 1.").wait_for()
         ann.page.goto("/account")
         assert "/login" in ann.page.url
         row.get_by_role("button", name="Link to a new password").click()

@@ -92,7 +92,8 @@ for (const name of ["alert", "confirm", "prompt"]) window[name] = () => window.r
 LOOK = """() => ({
   ran: window.ran,
   handlers: [...document.querySelectorAll("*")].flatMap((e) =>
-    [...e.attributes].filter((a) => a.name.startsWith("on") || a.name === "srcdoc" || /^\\s*javascript:/i.test(a.value))
+    [...e.attributes].filter((a) => a.name.startsWith("on") || a.name === "srcdoc"
+      || (/^(href|src|action|formaction|xlink:href|data)$/.test(a.name) && /^\\s*java\\s*script:/i.test(a.value)))
       .map((a) => `${e.localName} ${a.name}=${a.value}`)),
   foreign: [...document.querySelectorAll("object, embed, base, form[action*='//'], script")]
     .filter((e) => e.localName !== "script" || !/^(\\/static\\/.*|)$/.test(e.getAttribute("src") ?? "")

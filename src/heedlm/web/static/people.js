@@ -38,7 +38,7 @@ for (const row of document.querySelectorAll("tr[data-user]")) {
   });
   on(".end", async () => {
     const { ended } = await api("POST", `/api/users/${user}/logout`);
-    tell(word("{count} sessions of {name} have ended.", { count: ended, name }));
+    tell(word("Sessions of {name} that have ended: {count}.", { count: ended, name }));
   });
   on(".factor", async () => {
     await api("DELETE", `/api/users/${user}/second`);

@@ -115,7 +115,7 @@ ZH: dict[str, str] = {
     "End their sessions": "结束其登录",
     "Remove the second factor": "移除第二重验证",
     "Send it to that person alone. It works once, for 24 hours, and is shown only now.": "请只发给本人。链接只能用一次，24 小时内有效，且只显示这一次。",
-    "{count} sessions of {name} have ended.": "已结束 {name} 的 {count} 个登录。",
+    "Sessions of {name} that have ended: {count}.": "已结束 {name} 的 {count} 个登录。",
     "name or password is wrong": "名字或密码不对",
     "the password is wrong": "密码不对",
     "the code is wrong": "验证码不对",
