@@ -1,8 +1,8 @@
 """Plain PPO and PPO-max on stories260K, a real pretrained model, with a reward model that can be hacked.
 
 The truth is the rule of `examples/stories`: a story ends by itself, at the end of a sentence, without repeating itself.
-Annotators who agree on about 73 % of pairs rank four endings of each opening by it, a reward model learns from them,
-and PPO is given that model; the rule alone judges 256 unseen openings.
+Annotators who agree on 73 % of the pairs that differ by it rank four endings of each opening, equal ones tied; a reward
+model learns from them, and PPO is given that model. The rule alone judges 256 unseen openings.
 
     python reproductions/stability/stories.py --jobs 2 --out runs/stories-stability
     python reproductions/stability/stories.py --collect --out runs/stories-stability
@@ -36,7 +36,7 @@ from heedlm.stages import reward, sft
 
 HERE = Path(__file__).parent
 TOKENS, ANSWERS, OPENINGS, WATCHED = 96, 4, 4096, 256
-NOISE = 0.35  # scale of the annotators' logistic noise, in the rule's points; gives the agreement that is noted
+AGREEMENT = 0.73  # of two annotators, on pairs that differ by the rule
 RULE = EndsWell(min_words=30)
 SEEDS = (0, 1, 2)
 
@@ -83,26 +83,46 @@ def compare(model: Path, prompts: Path, seed: int) -> list[Comparison]:
         for place, (text, value) in enumerate(zip(found, values, strict=True)):
             texts[place].append(text)
             scores[place].append(value)
-    made, agreed, pairs = [], 0, 0
-    for prompt, written, values in zip(openings, texts, scores, strict=True):
-        if len(set(written)) < ANSWERS or not all(text.strip() for text in written):
-            continue
-        first, second = (_noisy(values, draw) for _ in range(2))
-        agreed += sum((first[i] < first[j]) == (second[i] < second[j]) for i in range(ANSWERS) for j in range(i))
-        pairs += ANSWERS * (ANSWERS - 1) // 2
-        order = sorted(range(ANSWERS), key=lambda place: -first[place])
-        ranks = [order.index(place) + 1 for place in range(ANSWERS)]
+    usable = [
+        (prompt, written, values)
+        for prompt, written, values in zip(openings, texts, scores, strict=True)
+        if len(set(written)) == ANSWERS and all(text.strip() for text in written)
+    ]
+    noise = _noise_for([values for _, _, values in usable])
+    made = []
+    for prompt, written, values in usable:
+        judged = _noisy(values, noise, draw)
+        ranks = [1 + sum(other > value for other in set(judged)) for value in judged]
         answers = tuple(Answer(text=text) for text in written)
         made.append(Comparison(id=f"{prompt.id}-{seed}", prompt=prompt.messages, answers=answers, ranks=tuple(ranks)))
-    print(
-        f"seed {seed}: {len(made)} comparisons, two annotators agree on {agreed / pairs:.1%} of pairs", file=sys.stderr
-    )
+    print(f"seed {seed}: {len(made)} comparisons, noise {noise:.3f}", file=sys.stderr)
     return made
 
 
-def _noisy(values: Sequence[float], draw: random.Random) -> list[float]:
-    """Scores with Gumbel noise: choices between two follow Bradley and Terry."""
-    return [value - NOISE * _log(-_log(draw.random())) for value in values]
+def _noise_for(scores: Sequence[Sequence[float]]) -> float:
+    """The scale of noise at which two annotators agree on `AGREEMENT` of the pairs that differ, by bisection."""
+    low, high = 1e-3, 10.0
+    for _ in range(30):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if _agreement(scores, middle) > AGREEMENT else (low, middle)
+    return math.sqrt(low * high)
+
+
+def _agreement(scores: Sequence[Sequence[float]], noise: float) -> float:
+    """How often two annotators put a pair that differs by the rule in the same order."""
+    draw, agreed, pairs = random.Random(0), 0, 0
+    for values in scores:
+        first, second = (_noisy(values, noise, draw) for _ in range(2))
+        differ = [(i, j) for i in range(len(values)) for j in range(i) if values[i] != values[j]]
+        agreed += sum((first[i] < first[j]) == (second[i] < second[j]) for i, j in differ)
+        pairs += len(differ)
+    return agreed / pairs
+
+
+def _noisy(values: Sequence[float], noise: float, draw: random.Random) -> list[float]:
+    """Scores with Gumbel noise: choices between two follow Bradley and Terry. Equal ones stay equal: a tie."""
+    drawn = {value: value - noise * _log(-_log(draw.random())) for value in sorted(set(values))}
+    return [drawn[value] for value in values]
 
 
 def _log(value: float) -> float:
