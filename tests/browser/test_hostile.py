@@ -100,7 +100,7 @@ LOOK = """() => ({
       || !(e.hasAttribute("src") || e.type === "application/json"))
     .map((e) => e.outerHTML.slice(0, 200)),
   hosts: [...document.querySelectorAll("[src], [href]")].map((e) => e.src?.baseVal ?? e.src ?? e.href)
-    .filter((a) => typeof a === "string" && a.includes("evil.example")),
+    .filter((a) => typeof a === "string" && /^(https?:)?\\/\\//.test(a) && new URL(a, location).host !== location.host),
   styles: document.querySelectorAll("style").length,
 })"""
 
