@@ -123,14 +123,14 @@ class Person(threading.Thread):
     def run(self) -> None:
         """Log in, then work."""
         self.draw = random.Random(self.name_)
-        self.client = httpx.Client(timeout=20)
-        try:
-            self._login()
-            while not self.halt.is_set():
-                self._one()
-        except Exception as error:  # noqa: BLE001 - told by whoever started this
-            if not self.halt.is_set():
-                self.broken = f"{type(error).__name__}: {error}"
+        with httpx.Client(timeout=20) as self.client:
+            try:
+                self._login()
+                while not self.halt.is_set():
+                    self._one()
+            except Exception as error:  # noqa: BLE001 - told by whoever started this
+                if not self.halt.is_set():
+                    self.broken = f"{type(error).__name__}: {error}"
 
     def _login(self) -> None:
         form = {"name": self.name_, "password": PASSWORD}

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from heedlm.cli.commands import ALIASES
+
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 PAGES = [
@@ -72,8 +74,9 @@ def test_every_command_exists(page):
         if words[0] == "make":
             assert words[1] in targets(), f"make {words[1]} is not in the Makefile"
         elif words[0] == "heed" and not words[1].startswith("-"):
-            assert words[1] in schema(), f"heed {words[1]} is no command"
-            unknown = [key for key in keys(words[2:]) if not is_setting(words[1], key)]
+            command = ALIASES.get(words[1], words[1])
+            assert command in schema(), f"heed {words[1]} is no command"
+            unknown = [key for key in keys(words[2:]) if not is_setting(command, key)]
             assert not unknown, f"heed {words[1]} has no {unknown}"
 
 

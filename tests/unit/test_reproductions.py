@@ -76,7 +76,7 @@ def test_names_are_unlike_and_every_word_is_a_setting():
     for script in (stability, monitor, ablation, overoptimisation):
         keys = [shard.key for shard in script.shards()]
         assert len(keys) == len(set(keys))
-    assert len(monitor.shards()) == 40
+    assert len(monitor.shards()) == 54
 
 
 def test_what_a_shard_showed_outlives_its_run(tmp_path):
