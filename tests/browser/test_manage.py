@@ -161,7 +161,7 @@ def test_a_dispute_is_decided_with_the_parts_of_the_task_page(served, visit):
     waiting = view.page.locator("tbody tr").count()
     assert waiting > 0
     view.page.locator("tbody a").first.click()
-    view.page.get_by_role("button", name=re.compile("Better$")).nth(1).click()
+    view.page.get_by_role("button", name=re.compile("Move up$")).nth(1).click()
     view.page.get_by_role("button", name="Decide").click()
     view.page.wait_for_url("**/adjudication")
     assert view.page.locator("tbody tr").count() == waiting - 1
