@@ -143,13 +143,16 @@ class Assigner:
             .where(assignments.c.item == items.c.id, assignments.c.user == user.id, assignments.c.state != "expired")
             .exists()
         )
-        query = sa.select(items).where(items.c.project == project.id, items.c.purpose == purpose, ~had)
+        # Keys alone are sorted; the content, which may be long, is read for the one that is chosen.
+        query = sa.select(items.c.id, items.c.topics).where(
+            items.c.project == project.id, items.c.purpose == purpose, ~had
+        )
         if most is not None:
             query = query.where(items.c.taken < most)
         query = query.order_by(items.c.priority.desc(), items.c.place)
         for row in connection.execute(query.limit(1 if not user.avoids else 1000)):
             if not set(row.topics) & set(user.avoids):
-                return row
+                return connection.execute(sa.select(items).where(items.c.id == row.id)).one()
         return None
 
     def _lease(self, connection: Connection, project: Project, item: Row[Any], user: User, now: float) -> str:
