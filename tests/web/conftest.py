@@ -4,25 +4,14 @@ from dataclasses import dataclass, field
 
 import httpx
 import pytest
-from argon2 import PasswordHasher
 from fastapi.testclient import TestClient
+from tests.feedback_parts import Clock, content, hash_quickly
 
-from heedlm.feedback import accounts
 from heedlm.feedback.database import Database
-from heedlm.feedback.tasks import Content
-from heedlm.records.types import Answer, Message
 from heedlm.web.app import create_app
 from heedlm.web.services import Services, Site
 
 PASSWORD = "correct horse battery"
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.time = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.time
 
 
 @dataclass
@@ -55,15 +44,7 @@ class Home:
         client.headers["x-csrf-token"] = session.csrf
         return client
 
-    @staticmethod
-    def content(place=0, answers=3, **more):
-        """An item with answers that say which they are."""
-        texts = [f"answer {number} to {place}" for number in range(answers)]
-        return Content(
-            prompt=(Message(role="user", content=f"question {place}"),),
-            answers=tuple(Answer(text=text, model=f"model-{number}") for number, text in enumerate(texts)),
-            **more,
-        )
+    content = staticmethod(content)
 
     def project(self, owner, kind="rank", *, count=3, answers=3, people=(), **more):
         """A project with items and members."""
@@ -76,7 +57,7 @@ class Home:
 
 @pytest.fixture
 def home(tmp_path, database_url, monkeypatch):
-    monkeypatch.setattr(accounts, "_hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+    hash_quickly(monkeypatch)
     clock = Clock()
     database = Database(database_url, clock)
     app = create_app(database, Services(runs=tmp_path / "runs"), Site())

@@ -114,7 +114,7 @@ class Assigner:
     def _choose(self, connection: Connection, project: Project, user: User) -> Row[Any] | None:
         """The next item: qualification first, gold in between, else by priority and place."""
         if self._unqualified(connection, project, user):
-            return self._first(connection, project, user, "qualification", None)
+            return self._first(connection, project, user, "qualification")
         every = project.settings.gold_every
         if every is not None:
             mine = sa.and_(
@@ -122,10 +122,10 @@ class Assigner:
             )
             done = connection.execute(sa.select(sa.func.count()).select_from(assignments).where(mine)).scalar() or 0
             if done % every == every - 1:
-                gold = self._first(connection, project, user, "gold", None)
+                gold = self._first(connection, project, user, "gold")
                 if gold is not None:
                     return gold
-        return self._first(connection, project, user, "ordinary", project.overlap)
+        return self._first(connection, project, user, "ordinary")
 
     def _unqualified(self, connection: Connection, project: Project, user: User) -> bool:
         if project.settings.qualify is None:
@@ -134,21 +134,10 @@ class Assigner:
         row = connection.execute(sa.select(members.c.qualified).where(here)).first()
         return row is not None and row.qualified is not True
 
-    def _first(
-        self, connection: Connection, project: Project, user: User, purpose: str, most: int | None
-    ) -> Row[Any] | None:
+    def _first(self, connection: Connection, project: Project, user: User, purpose: str) -> Row[Any] | None:
         """The first item of a purpose that has a free place and that this person has not had."""
-        had = (
-            sa.select(assignments.c.item)
-            .where(assignments.c.item == items.c.id, assignments.c.user == user.id, assignments.c.state != "expired")
-            .exists()
-        )
         # Keys alone are sorted; the content, which may be long, is read for the one that is chosen.
-        query = sa.select(items.c.id, items.c.topics).where(
-            items.c.project == project.id, items.c.purpose == purpose, ~had
-        )
-        if most is not None:
-            query = query.where(items.c.taken < most)
+        query = sa.select(items.c.id, items.c.topics).where(open_to(user, project, purpose))
         query = query.order_by(items.c.priority.desc(), items.c.place)
         for row in connection.execute(query.limit(1 if not user.avoids else 1000)):
             if not set(row.topics) & set(user.avoids):
@@ -372,3 +361,17 @@ class Assigner:
             )
             for row in connection.execute(sa.select(assignments.c.id, assignments.c.item).where(mine)).all():
                 self._release(connection, row.id, row.item, "expired")
+
+
+def open_to(user: User, project: Project, purpose: str) -> sa.ColumnElement[bool]:
+    """Items of a purpose that have a free place and that this person has not had.
+
+    Gold and qualification items have places for everybody. What a person avoids is not looked at here.
+    """
+    had = (
+        sa.select(assignments.c.item)
+        .where(assignments.c.item == items.c.id, assignments.c.user == user.id, assignments.c.state != "expired")
+        .exists()
+    )
+    here = sa.and_(items.c.project == project.id, items.c.purpose == purpose, ~had)
+    return sa.and_(here, items.c.taken < project.overlap) if purpose == "ordinary" else here

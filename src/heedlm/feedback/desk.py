@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from heedlm.feedback.accounts import User
+from heedlm.feedback.assignment import open_to
 from heedlm.feedback.database import Database
 from heedlm.feedback.projects import Project
 from heedlm.feedback.tables import assignments, items, labels, members
@@ -84,14 +85,7 @@ class Desk:
 
     def _open(self, connection: Connection, project: Project, user: User, purpose: str) -> int:
         """How many items of a purpose this person could still be given."""
-        had = (
-            sa.select(assignments.c.item)
-            .where(assignments.c.item == items.c.id, assignments.c.user == user.id, assignments.c.state != "expired")
-            .exists()
-        )
-        here = sa.and_(items.c.project == project.id, items.c.purpose == purpose, ~had)
-        if purpose == "ordinary":
-            here = sa.and_(here, items.c.taken < project.overlap)
+        here = open_to(user, project, purpose)
         if not user.avoids:
             return int(connection.execute(sa.select(sa.func.count()).where(here)).scalar() or 0)
         rows = connection.execute(sa.select(items.c.topics).where(here))
