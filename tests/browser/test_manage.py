@@ -200,3 +200,21 @@ def test_the_same_text_runs_where_nothing_is_escaped(served, visit):
     view.page.evaluate("text => { document.querySelector('main').innerHTML = text; }", HOSTILE)
     view.page.wait_for_timeout(300)
     assert any(each.startswith("dialog") for each in view.trouble)
+
+
+def test_what_is_pressed_before_the_scripts_are_there_is_done_when_they_are(served, visit):
+    """Found by a slow machine: an early press sent the form the plain way, and the page came back without its link."""
+    from playwright.sync_api import expect
+
+    project = team_at_work(served)
+    view = visit("olga", "/projects")
+    page = view.page
+    page.route("**/static/manage.js", lambda route: (page.wait_for_timeout(700), route.continue_()))
+    page.goto(f"/projects/{project.id}/members", wait_until="commit")
+    page.get_by_role("button", name="Make a link").click()
+    page.get_by_label("Role: Ann").select_option("manager")
+    assert page.evaluate("document.readyState") != "complete", "the press must come before the scripts"
+    expect(page.locator(".link input")).to_have_value(re.compile("/join/"))
+    assert "?" not in page.url
+    page.get_by_text("an owner has to give them another role first").wait_for()
+    expect(page.get_by_label("Role: Ann")).to_have_value("annotator")

@@ -94,7 +94,7 @@ for (const button of document.querySelectorAll("button[data-send]")) {
   button.addEventListener("click", once(button, () => send(button, body === undefined ? undefined : JSON.parse(body))));
 }
 for (const select of document.querySelectorAll("select[data-send]")) {
-  const before = select.value;
+  const before = select.querySelector("[selected]")?.value ?? select.value; // an early change is already in value
   select.addEventListener("change", async () => {
     try {
       await send(select, { [select.name]: select.value });
