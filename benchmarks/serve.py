@@ -40,6 +40,8 @@ def measure(url: str, folder: Path, people: int, seconds: float, think: float) -
         begun = time.monotonic()
         time.sleep(seconds)
         took = time.monotonic() - begun
+        # Taken before people are told to stop: then all fifty end their pauses and hand in at the same moment.
+        measured = {name: [v for w in workers for v in w.seconds[name][:]] for name in ("next", "draft", "submit")}
     finally:
         halt.set()
         for worker in workers:
@@ -47,8 +49,8 @@ def measure(url: str, folder: Path, people: int, seconds: float, think: float) -
         server.stop()
     found: dict[str, Any] = {"people": people, "think_seconds": think, "seconds": round(took, 1)}
     total = 0
-    for name in ("next", "draft", "submit"):
-        values = [1000 * value for worker in workers for value in worker.seconds[name]]
+    for name, seconds_each in measured.items():
+        values = [1000 * value for value in seconds_each]
         total += len(values)
         cut = quantiles(values, n=100)
         found[name] = {"n": len(values), "median_ms": round(median(values), 1), "p99_ms": round(cut[98], 1)}

@@ -18,6 +18,7 @@ from heedlm.feedback.accounts import User
 from heedlm.feedback.database import Database, new_key
 from heedlm.feedback.errors import Conflict, Refused
 from heedlm.feedback.projects import Project, Projects
+from heedlm.feedback.queue import first_open
 from heedlm.feedback.tables import assignments, guidelines, items, labels, members
 from heedlm.feedback.tasks import Content, shuffled
 
@@ -85,16 +86,17 @@ class Assigner:
             self._expire(connection, project, now)
             mine = sa.and_(assignments.c.user == user.id, assignments.c.project == project)
             held = connection.execute(
-                sa.select(assignments).where(mine, assignments.c.state == "leased").order_by(assignments.c.leased)
+                sa.select(assignments.c.id).where(mine, assignments.c.state == "leased").order_by(assignments.c.leased)
             ).first()
             if held is not None:
-                return self._task(connection, held.id)
-            if known.closed is not None:
-                return None
-            item = self._choose(connection, known, user)
-            if item is None:
-                return None
-            return self._task(connection, self._lease(connection, known, item, user, now))
+                key = str(held.id)
+            else:
+                item = self._choose(connection, known, user) if known.closed is None else None
+                if item is None:
+                    return None
+                key = self._lease(connection, known, item, user, now)
+        with self.database.read() as connection:  # what it shows may be long, and others wait for their turn to write
+            return self._task(connection, key)
 
     def _expire(self, connection: Connection, project: str, now: float) -> None:
         """Give back the places of leases that ran out."""
@@ -136,13 +138,8 @@ class Assigner:
 
     def _first(self, connection: Connection, project: Project, user: User, purpose: str) -> Row[Any] | None:
         """The first item of a purpose that has a free place and that this person has not had."""
-        # Keys alone are sorted; the content, which may be long, is read for the one that is chosen.
-        query = sa.select(items.c.id, items.c.topics).where(open_to(user, project, purpose))
-        query = query.order_by(items.c.priority.desc(), items.c.place)
-        for row in connection.execute(query.limit(1 if not user.avoids else 1000)):
-            if not set(row.topics) & set(user.avoids):
-                return connection.execute(sa.select(items).where(items.c.id == row.id)).one()
-        return None
+        key = first_open(connection, user, project, purpose)
+        return None if key is None else connection.execute(sa.select(items).where(items.c.id == key)).one()
 
     def _lease(self, connection: Connection, project: Project, item: Row[Any], user: User, now: float) -> str:
         until = now + 60 * project.settings.lease_minutes
@@ -361,17 +358,3 @@ class Assigner:
             )
             for row in connection.execute(sa.select(assignments.c.id, assignments.c.item).where(mine)).all():
                 self._release(connection, row.id, row.item, "expired")
-
-
-def open_to(user: User, project: Project, purpose: str) -> sa.ColumnElement[bool]:
-    """Items of a purpose that have a free place and that this person has not had.
-
-    Gold and qualification items have places for everybody. What a person avoids is not looked at here.
-    """
-    had = (
-        sa.select(assignments.c.item)
-        .where(assignments.c.item == items.c.id, assignments.c.user == user.id, assignments.c.state != "expired")
-        .exists()
-    )
-    here = sa.and_(items.c.project == project.id, items.c.purpose == purpose, ~had)
-    return sa.and_(here, items.c.taken < project.overlap) if purpose == "ordinary" else here

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from heedlm.feedback.accounts import User
-from heedlm.feedback.assignment import open_to
 from heedlm.feedback.database import Database
 from heedlm.feedback.projects import Project
+from heedlm.feedback.queue import count_open
 from heedlm.feedback.tables import assignments, items, labels, members
 from heedlm.feedback.tasks import Content
 
@@ -68,28 +67,20 @@ class Desk:
             alive = sa.and_(mine, assignments.c.state == "leased", assignments.c.expires > self.database.now())
             held = int(connection.execute(sa.select(sa.func.count()).where(alive)).scalar() or 0)
             member = connection.execute(sa.select(members.c.qualified).where(here)).first()
+            open_ = count_open(connection, user, project)
             tested = project.settings.qualify is not None and member is not None
             if tested and member is not None and member.qualified is not True:
-                tests = held + self._open(connection, project, user, "qualification")
+                tests = held + open_.get("qualification", 0)
                 if member.qualified is False or not tests:
                     return Standing("unqualified" if member.qualified is False else "waiting", done, skipped, 0)
                 return Standing("closed" if project.closed and not held else "testing", done, skipped, tests)
-            ordinary = self._open(connection, project, user, "ordinary")
-            gold = self._open(connection, project, user, "gold")
-            left = held + _to_come(done + held, ordinary, gold, project.settings.gold_every)
+            every = project.settings.gold_every
+            left = held + _to_come(done + held, open_.get("ordinary", 0), open_.get("gold", 0), every)
             anything = connection.execute(sa.select(items.c.id).where(items.c.project == project.id).limit(1)).first()
         if project.closed is not None and not held:
             return Standing("closed", done, skipped, 0)
         none: State = "empty" if anything is None else "finished" if done else "waiting"
         return Standing("open" if left else none, done, skipped, left)
-
-    def _open(self, connection: Connection, project: Project, user: User, purpose: str) -> int:
-        """How many items of a purpose this person could still be given."""
-        here = open_to(user, project, purpose)
-        if not user.avoids:
-            return int(connection.execute(sa.select(sa.func.count()).where(here)).scalar() or 0)
-        rows = connection.execute(sa.select(items.c.topics).where(here))
-        return sum(not set(row.topics) & set(user.avoids) for row in rows)
 
     def done(self, user: User, project: str, limit: int = 50) -> list[Said]:
         """The newest version of each of one's own replies in a project, the last given first."""

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 metadata = MetaData(
@@ -213,7 +214,7 @@ items = Table(
     Column("taken", Integer, nullable=False, server_default="0"),  # leases that run, and replies given
     Column("done", Integer, nullable=False, server_default="0"),  # replies given
     UniqueConstraint("project", "digest"),
-    Index("ix_items_next", "project", "purpose", "taken", "priority", "place"),
+    Index("ix_items_next", "project", "purpose", "taken", text("priority DESC"), "place"),
 )
 
 assignments = Table(

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import uvicorn
 from tests.unit.train import tiny
 
 from heedlm import config
@@ -25,7 +27,7 @@ from heedlm.rollout.answering import answer
 from heedlm.rollout.streaming import stream
 from heedlm.stages.serve import Config
 from heedlm.stages.serve.models import Echo, Local, Manner, load, load_all, shown_name
-from heedlm.stages.serve.server import greeting, services, site
+from heedlm.stages.serve.server import greeting, listen, services, site
 from heedlm.web.services import Cut, LeftOut
 
 ASKED = [Message(role="user", content="Where is 小猫?")]
@@ -35,6 +37,13 @@ PASSWORD = "correct horse battery"
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return tiny.folder(tmp_path_factory.mktemp("model") / "tiny-1", seed=1, spread=0.3)
+
+
+def test_connections_send_what_they_have_at_once():
+    with listen(uvicorn.Config(None, "127.0.0.1", 0, log_level="warning")) as listener:
+        listener.listen()
+        with socket.create_connection(listener.getsockname()), listener.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def settings(*words):
