@@ -16,8 +16,10 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from heedlm.config import load
 from heedlm.runs import Run
 from heedlm.runs.info import versions
 
@@ -102,6 +104,22 @@ def run_shards(
 def found(shard: Shard, out: Path) -> Run | None:
     """The run of a shard, whatever its status."""
     files = sorted((out / "ppo").glob(f"{shard.key}-??????/run.json"))
+    return Run.open(files[0].parent) if files else None
+
+
+def pipeline(module: ModuleType, stage: str, name: str, words: Sequence[str], out: Path) -> None:
+    """Run a pipeline such as `heed loop` under a name, or go on with it; one that is complete is left alone."""
+    before = newest(stage, name, out)
+    if before is not None and before.info.status == "complete":
+        return
+    config = load(module.Config, [*words, f"name={name}", f"out={out}", "threads=1"], stage=stage)
+    print(f"{name}: started", file=sys.stderr, flush=True)
+    module.run(config, resume=before.path if before is not None else None)
+
+
+def newest(stage: str, name: str, out: Path) -> Run | None:
+    """The pipeline of that name that lies here, however far it came."""
+    files = sorted((out / stage).glob(f"{name}-??????/run.json"))
     return Run.open(files[0].parent) if files else None
 
 

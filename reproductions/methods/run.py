@@ -17,12 +17,10 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from shards import chain
+from shards import chain, newest, pipeline
 
-from heedlm.config import load
 from heedlm.pipelines import compare
 from heedlm.report import forest
-from heedlm.runs import Run
 from heedlm.runs.info import versions
 
 HERE = Path(__file__).parent
@@ -35,26 +33,9 @@ def words(out: Path, method: str) -> list[str]:
     given = {"model": base["sft"], "data": base["label"], "reward": base["reward"], "prompts": base["village"]}
     return [
         *(f"{role}={path}" for role, path in given.items()),
-        *(f"methods={method}", f"seeds={SEEDS}", f"tries={TRIES}", f"name={method}", f"out={out}", "threads=1"),
+        *(f"methods={method}", f"seeds={SEEDS}", f"tries={TRIES}"),
         *(f"ppo.steps={STEPS}", "ppo.cadence.evaluate=0", "ppo.guard=off", "evaluate.limit=1000"),
     ]
-
-
-def found(out: Path, method: str) -> Run | None:
-    """The comparison of a method that lies here, however far it came."""
-    for file in sorted((out / "compare").glob(f"{method}-??????/run.json")):
-        return Run.open(file.parent)
-    return None
-
-
-def one(out: Path, method: str) -> None:
-    """Run or go on with the comparison of one method."""
-    before = found(out, method)
-    if before is not None and before.info.status == "complete":
-        return
-    config = load(compare.Config, words(out, method), stage="compare")
-    print(f"{method}: started", file=sys.stderr, flush=True)
-    compare.run(config, resume=before.path if before is not None else None)
 
 
 def collect(out: Path) -> dict[str, Any]:
@@ -62,7 +43,7 @@ def collect(out: Path) -> dict[str, Any]:
     file = HERE / "methods.json"
     table: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     for method in compare.METHODS:
-        run = found(out, method)
+        run = newest("compare", method, out)
         row = run.info.results.get("methods", {}).get(method) if run is not None else None
         if row and row["runs"]:
             runs = [{key: value for key, value in one.items() if key != "run"} for one in row["runs"]]
@@ -81,7 +62,7 @@ def main() -> None:
     args = parser.parse_args()
     if not args.collect:
         for method in args.methods.split(","):
-            one(args.out, method)
+            pipeline(compare, "compare", method, words(args.out, method), args.out)
             collect(args.out)
     table = collect(args.out)
     ordered = sorted(table.items(), key=lambda item: -item[1]["win_rate"])

@@ -37,6 +37,7 @@ monitor = module(FOLDER / "monitor" / "run.py")
 guard = module(FOLDER / "guard" / "run.py")
 ablation = module(FOLDER / "ablation" / "run.py")
 overoptimisation = module(FOLDER / "over-optimisation" / "run.py")
+rounds = module(FOLDER / "rounds" / "run.py")
 
 
 def row(gold, start=0.5, rates=None, every=10, shard="plain-0"):
@@ -220,3 +221,13 @@ def test_scripts_explain_themselves(script):
         [sys.executable, str(path), "--help"], capture_output=True, text=True, timeout=120, check=True
     )
     assert "--collect" in told.stdout
+
+
+@pytest.mark.parametrize(("last", "holds"), [(0.62, [True, True, True]), (0.55, [True, True, False])])
+def test_rounds_are_held_against_what_was_before_the_first(last, holds):
+    def made(gold, low):
+        return {"gold_before": 0.5, "gold": gold, "low": low, "high": low + 0.1}
+
+    table = {"0": [made(0.58, 0.6), made(0.6, 0.62), made(last, 0.55)]}
+    assert [claim["holds"] for claim in rounds.claims(table).values()] == holds
+    assert not any(claim["holds"] for claim in rounds.claims({}).values())
