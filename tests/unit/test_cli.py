@@ -162,11 +162,19 @@ def test_options_and_pairs_are_the_same(fake, words, args):
     assert parse(words).args == args
 
 
+@pytest.mark.parametrize("words", [["feedback", "import", "--help"], ["help", "feedback", "import"]])
+def test_two_words_name_a_command(words, capsys):
+    assert main(words) == 0
+    assert capsys.readouterr().out == pages.page("import") + "\n"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["pp0"], "heed: 'pp0' is no command; did you mean heed ppo?"),
         (["zzzzz"], "heed: 'zzzzz' is no command; heed --help lists all"),
+        (["feedback", "imprt"], "heed: 'feedback' is no command; did you mean heed feedback import?"),
+        (["feedback", "export", "form=xml"], "heed export: form: "),
         (["fake", "--rate"], "--rate: needs a value, as in --rate VALUE"),
         (["fake", "rte=1"], "heed fake: rte: no such setting (nearest: rate)"),
         (["fake", "rate=0"], "heed fake: rate: must be greater than 0, got 0"),

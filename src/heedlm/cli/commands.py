@@ -18,7 +18,7 @@ class Command:
 GROUPS = ("Data", "Model", "Feedback", "Alignment", "Measure and use", "Runs", "Whole path")
 
 # Other words for a command; help, presets and runs are the command's own.
-ALIASES = {"rl": "ppo", "best-of-n": "best_of_n"}
+ALIASES = {"rl": "ppo", "best-of-n": "best_of_n", "feedback import": "import", "feedback export": "export"}
 
 COMMANDS = {
     "village": Command(

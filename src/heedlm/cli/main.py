@@ -90,10 +90,10 @@ def parse(words: Sequence[str]) -> Line:
     if words[0] in {"--version", "-V"}:
         return Line("--version")
     if words[0] == "help":
-        return Line(ALIASES.get(words[1], words[1]), switches={"help"})
-    line = Line(ALIASES.get(words[0], words[0]))
+        return Line(_named(words[1:])[0], switches={"help"})
+    command, rest = _named(words)
+    line = Line(command)
     flags = _flags(line.command)
-    rest = list(words[1:])
     while rest:
         word = rest.pop(0)
         if word in _SWITCHES:
@@ -105,6 +105,14 @@ def parse(words: Sequence[str]) -> Line:
         else:
             line.args.append(f"{word[2:]}={_value(word, rest, flags)}")
     return line
+
+
+def _named(words: Sequence[str]) -> tuple[str, list[str]]:
+    """The command that the first word, or the first two, name, and the words after."""
+    two = " ".join(words[:2])
+    if two in ALIASES:
+        return ALIASES[two], list(words[2:])
+    return ALIASES.get(words[0], words[0]), list(words[1:])
 
 
 def _value(word: str, rest: list[str], flags: set[str]) -> str:
@@ -124,6 +132,6 @@ def _flags(command: str) -> set[str]:
 
 def _known(command: str) -> None:
     if command not in COMMANDS:
-        close = get_close_matches(command, COMMANDS, n=1, cutoff=0.4)
+        close = get_close_matches(command, [*COMMANDS, *ALIASES], n=1, cutoff=0.4)
         hint = f"; did you mean heed {close[0]}?" if close else "; heed --help lists all"
         raise BadInput(f"{command!r} is no command{hint}")
