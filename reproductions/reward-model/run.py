@@ -26,7 +26,7 @@ from heedlm.runs import Run
 from heedlm.stages import label, pretrain, reward, sample, sft, village
 
 HERE = Path(__file__).parent
-CELL = ("size", "prompts", "answers", "demonstrations", "batch", "epochs")
+CELL = ("size", "prompts", "answers", "demonstrations", "batch", "rate", "epochs")
 BATCH = 32  # prompts a step
 DEMONSTRATIONS = 10_000  # that a reward model's trunk was fine-tuned on
 # Larger models get lower rates; not tuned. Doubling the rate of the tiny reward model moved its accuracy by 0.4 points.
@@ -115,7 +115,7 @@ def shard(args: argparse.Namespace, size: str, prompts: int, seed: int, world: R
         "batch": args.batch,
         "seed": seed,
         "threads": args.threads,
-        "optim": {"lr": RATES[size]["reward"]},
+        "optim": {"lr": args.rate or RATES[size]["reward"]},
         "cadence": {"checkpoint": 200},
         "epochs": args.epochs,
         "compute": {"precision": args.precision},
@@ -124,6 +124,7 @@ def shard(args: argparse.Namespace, size: str, prompts: int, seed: int, world: R
     name += "" if args.answers == 4 else f"-k{args.answers}"
     name += "" if args.batch == BATCH else f"-batch{args.batch}"
     name += "" if args.demonstrations == DEMONSTRATIONS else f"-demonstrations{args.demonstrations}"
+    name += "" if args.rate is None else f"-rate{args.rate:g}"
     return stage(reward, "reward", args.out, name, settings)
 
 
@@ -150,6 +151,7 @@ def collect(out: Path) -> dict[str, Any]:
                 "answers": asked["answers"],
                 "demonstrations": trunk.info.results["demonstrations"],
                 "batch": settings["batch"],
+                "rate": settings["optim"]["lr"],
                 "precision": settings.get("compute", {}).get("precision", "float32"),
                 "seed": settings["seed"],
                 "epochs": settings["epochs"],
@@ -218,6 +220,7 @@ def main() -> None:
     parser.add_argument("--answers", type=int, default=4, help="answers ranked to each prompt")
     parser.add_argument("--demonstrations", type=int, default=DEMONSTRATIONS, help="for the reward model's own trunk")
     parser.add_argument("--batch", type=int, default=BATCH, help="prompts a step")
+    parser.add_argument("--rate", type=float, help="learning rate of the reward model, instead of its size's own")
     parser.add_argument("--precision", default="auto", help="of training, as compute.precision of heed reward")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--collect", action="store_true", help="only gather the finished shards")
