@@ -83,6 +83,7 @@ def test_a_manager_trains_a_reward_model_from_the_labels_as_they_are(place, ok):
     assert words["batch"] == "2"
     again = ok(mia.post(f"/api/projects/{project.id}/train", json=asked), 201).json()
     assert again["state"] == "waiting"
+    assert [word for word in again["words"] if word.startswith("name=")] != [f"name={words['name']}"]
     assert ok(mia.post(f"/api/jobs/{again['id']}/stop", json={})).json()["state"] == "stopped"
     pretend.end(0)
     home.state.jobs.look()

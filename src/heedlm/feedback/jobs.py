@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from heedlm.errors import BadInput, HeedError
 from heedlm.feedback.accounts import User
 from heedlm.feedback.database import Database, new_key
 from heedlm.feedback.errors import Conflict, Refused
 from heedlm.feedback.tables import events, jobs
-from heedlm.runs import RunInfo
+from heedlm.runs import RunInfo, unused_name
 from heedlm.runs.fingerprints import run_json
 from heedlm.runs.launch import Process
 
@@ -103,6 +104,7 @@ class Jobs:
         project: str | None = None,
         upto: int | None = None,
         run: str | None = None,
+        name: str | None = None,
     ) -> Job:
         """Ask for a command; it starts when those before it have ended.
 
@@ -112,6 +114,7 @@ class Jobs:
             project: For which project.
             upto: Newest label it may read.
             run: The run that it goes on with, where there is one already.
+            name: What its run is called; with a number where that is taken, by a run or by a job that has not ended.
 
         Raises:
             BadInput: Nothing can be started here.
@@ -120,18 +123,24 @@ class Jobs:
         if self.launcher is None:
             raise BadInput("this server starts no commands: heed serve does")
         now = self.database.now()
-        row: dict[str, Any] = {"id": new_key(), "by": by.id, "command": list(words), "project": project}
-        row |= {"upto": upto, "run": run}
+        row: dict[str, Any] = {"id": new_key(), "by": by.id, "project": project, "upto": upto, "run": run}
         with self.database.write() as connection:
             waiting = sa.select(sa.func.count()).select_from(jobs).where(jobs.c.state == "waiting")
             if (connection.execute(waiting).scalar() or 0) >= MOST_WAITING:
                 raise Conflict(f"{MOST_WAITING} commands are waiting already: stop some first")
-            connection.execute(sa.insert(jobs).values(**row, state="waiting", created=now))
+            command = [*words, *([] if name is None else [f"name={self._unused(connection, words[0], name)}"])]
+            connection.execute(sa.insert(jobs).values(**row, command=command, state="waiting", created=now))
             log = {"at": now, "user": by.id, "what": "command asked for", "about": row["id"]}
-            connection.execute(sa.insert(events).values(**log, detail=list(words)))
+            connection.execute(sa.insert(events).values(**log, detail=command))
         self.look()
         self.watch()
         return self.get(str(row["id"]))
+
+    def _unused(self, connection: Connection, stage: str, name: str) -> str:
+        """A name that neither a run nor a job which may still make one has."""
+        asked = connection.execute(sa.select(jobs.c.command).where(jobs.c.state.not_in(ENDED))).scalars()
+        given = {word[5:] for words in asked for word in words if word.startswith("name=")}
+        return unused_name(self.runs, stage, name, given)
 
     def get(self, job: str) -> Job:
         """A job.

@@ -14,7 +14,7 @@ from heedlm.feedback.export import CHAT, Config, export_run, find_project, slug
 from heedlm.feedback.jobs import Job, Jobs
 from heedlm.feedback.projects import Projects
 from heedlm.feedback.uploads import items_from
-from heedlm.runs import Run, find_data, unused_name
+from heedlm.runs import Run, find_data
 
 Way = Literal["sft", "reward", "prefer", "ppo", "align"]
 # By kind of question; a score from 1 to 7 for each answer trains nothing directly.
@@ -65,9 +65,10 @@ def train(jobs: Jobs, by: User, project: str, plan: Plan) -> Job:
     if plan.way not in WAYS[kind]:
         raise BadInput(f"way={plan.way}: labels of this kind cannot train that; choose from {', '.join(WAYS[kind])}")
     made = _material(database, project, plan.way, jobs.runs)
-    name = unused_name(jobs.runs, plan.way, slug(made.info.results["labels"]["name"]))
-    words = command(plan, kind, made, jobs.runs, name)
-    return jobs.add(by, words, project=None if project == CHAT else project, upto=made.info.results["labels"]["upto"])
+    labels = made.info.results["labels"]
+    words = command(plan, kind, made, jobs.runs)
+    of = None if project == CHAT else project
+    return jobs.add(by, words, project=of, upto=labels["upto"], name=slug(labels["name"]))
 
 
 def _material(database: Database, project: str, way: Way, runs: Path) -> Run:
@@ -75,14 +76,14 @@ def _material(database: Database, project: str, way: Way, runs: Path) -> Run:
     return export_run(database, Config(project=project, out=runs), allow_empty=way == "ppo")
 
 
-def command(plan: Plan, kind: str, made: Run, runs: Path, name: str) -> list[str]:
-    """The words of the command.
+def command(plan: Plan, kind: str, made: Run, runs: Path) -> list[str]:
+    """The words of the command, without the name of the run.
 
     Raises:
         BadInput: Something that it needs was not given, or there is too little of it.
     """
     words: list[str] = [plan.way, *([plan.preset] if plan.preset and plan.way != "align" else [])]
-    words += [f"model={plan.model}", f"out={runs}", f"name={name}"]
+    words += [f"model={plan.model}", f"out={runs}"]
     labels = made.info.results["labels"]
     if plan.way in ("ppo", "align"):
         if plan.way == "align" and labels["questions"] < FEWEST_PROMPTS:
@@ -115,9 +116,9 @@ def next_round(
     kind = find_project(jobs.database, project).kind
     answers = min(max(answers, kind.fewest, 1), kind.most)
     made = export_run(jobs.database, Config(project=project, out=jobs.runs), allow_empty=True)
-    name = unused_name(jobs.runs, "sample", slug(made.info.results["labels"]["name"]))
     words = ["sample", *([preset] if preset else []), f"model={model}", f"prompts={made.path}", f"out={jobs.runs}"]
-    return jobs.add(by, [*words, f"name={name}", f"answers={answers}", f"limit={limit}"], project=project)
+    words += [f"answers={answers}", f"limit={limit}"]
+    return jobs.add(by, words, project=project, name=slug(made.info.results["labels"]["name"]))
 
 
 def add_answers(database: Database, people: Sequence[User], runs: Path, job: Job) -> str | None:

@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import TypeVar
 
@@ -33,8 +34,15 @@ def quarantine(run: Run, role: str, rows: Rows[R]) -> None:
     )
 
 
-def unused_name(out: Path, stage: str, base: str) -> str:
-    """`base`, or `base-2`, `base-3`, … if runs of that name exist: for what people start again and again."""
-    taken = {re.sub(r"-[0-9a-f]{6}$", "", folder.name) for folder in (out / stage).glob(f"{base}*")}
+def unused_name(out: Path, stage: str, base: str, besides: Collection[str] = ()) -> str:
+    """`base`, or `base-2`, `base-3`, … if runs of that name exist: for what people start again and again.
+
+    Args:
+        out: Folder of the runs.
+        stage: Of which stage.
+        base: The name.
+        besides: Names that are given away already to runs that do not exist yet.
+    """
+    taken = {*besides} | {re.sub(r"-[0-9a-f]{6}$", "", folder.name) for folder in (out / stage).glob(f"{base}*")}
     names = (base if number == 1 else f"{base}-{number}" for number in itertools.count(1))
     return next(name for name in names if name not in taken)

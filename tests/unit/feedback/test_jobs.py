@@ -70,6 +70,18 @@ def test_one_at_a_time_in_the_order_of_asking(place):
     assert [words for words, _ in pretend.started] == [("sft", f"seed={number}") for number in range(3)]
 
 
+def test_two_that_wait_do_not_fill_the_same_run(place, tmp_path):
+    """Runs are named by settings and inputs, which are the same for who asks twice: the second would be refused."""
+    _, olga, pretend, jobs = place
+    (tmp_path / "runs" / "sft" / "Frogs-2-abcdef").mkdir(parents=True)
+    names = [jobs.add(olga, ["sft"], name="Frogs").words[-1] for _ in range(3)]
+    assert names == ["name=Frogs", "name=Frogs-3", "name=Frogs-4"]
+    assert pretend.started[0][0] == ("sft", "name=Frogs")
+    pretend.end(0, {"run": None, "status": "failed"})
+    jobs.look()
+    assert jobs.add(olga, ["sft"], name="Frogs").words[-1] == "name=Frogs"  # it made none
+
+
 def test_waiting_jobs_are_taken_back_and_running_ones_asked_to_stop(place):
     team, olga, pretend, jobs = place
     first = jobs.add(olga, ["sft"])
