@@ -88,6 +88,17 @@ def test_what_fails_is_undone(database):
     assert noted(database) == []
 
 
+def test_a_reader_sees_one_state(database):
+    """An export reads labels, then people, then items: what is said meanwhile belongs to the next one."""
+    count = sa.select(sa.func.count()).select_from(events)
+    with database.read() as connection:
+        before = connection.execute(count).scalar()
+        with database.write() as other:
+            other.execute(note("meanwhile"))
+        assert connection.execute(count).scalar() == before
+    assert noted(database) == ["meanwhile"]
+
+
 def test_writers_take_turns(database):
     """Each reads a count and writes the next: nobody writes a number twice."""
 
