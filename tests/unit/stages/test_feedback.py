@@ -2,16 +2,20 @@
 
 import gzip
 import json
+import subprocess
 import threading
 
 import pytest
+import sqlalchemy as sa
+from tests import postgresql as postgresql_server
 
 from heedlm.errors import BadInput
 from heedlm.feedback.accounts import Accounts
 from heedlm.feedback.assignment import Assigner
 from heedlm.feedback.database import Database
-from heedlm.feedback.export import collect
+from heedlm.feedback.export import collect, find_project
 from heedlm.feedback.projects import Projects
+from heedlm.feedback.tables import metadata
 from heedlm.feedback.tasks import Content
 from heedlm.records import Answer, Answers, Comparison, Demonstration, Message, Rating, Steps, Thumb, write
 from heedlm.stages import backup, importing, restore
@@ -172,7 +176,7 @@ def test_nothing_is_overwritten_and_damage_is_found(place):
         "torn.jsonl.gz": (place / "rows.jsonl.gz").read_bytes()[:-30],
         "short.jsonl": b"".join(lines[:-1]),
         "other.jsonl": b'{"text": "no backup"}\n',
-        "newer.jsonl": lines[0].replace(b'"0001"', b'"9999"') + b"".join(lines[1:]),
+        "newer.jsonl": json.dumps(json.loads(lines[0]) | {"revision": "9999"}).encode() + b"\n" + b"".join(lines[1:]),
         "text.db": b"no database",
     }
     for name, content in cases.items():
@@ -183,3 +187,78 @@ def test_nothing_is_overwritten_and_damage_is_found(place):
     with pytest.raises(BadInput, match="there is no database"):
         backup.run(backup.Config(database=str(place / "none.db"), to=place / "x.db"))
     assert not (place / "none.db").exists()
+
+
+# ---------------------------------------------------------------- PostgreSQL
+
+
+def judged_project(url, count=5):
+    """A database with a person, a project, and labels on all but one of its items."""
+    database = Database(url)
+    olga = Accounts(database).create("olga", "correct horse battery", "owner")
+    project = Projects(database).create(olga, "Frösche 青蛙", "thumb")
+    contents = [Content(prompt=ASKED, answers=(Answer(text=f"answer {n} – 好"),)) for n in range(count)]
+    Projects(database).add_items(olga, project.id, contents)
+    for number in range(count - 1):
+        judge(database, number)
+    database.close()
+
+
+def judge(database, number):
+    olga = Accounts(database).find("olga")
+    task = Assigner(database).next(olga, find_project(database, "Frösche 青蛙").id)
+    return Assigner(database).submit(olga, task.id, {"up": True}, key=f"key-{number:05}", base=0, seconds=1)
+
+
+def everything(url):
+    """Every row of every table, and what comes of one more label: last, on the copy or the original alike."""
+    database = Database(url)
+    try:
+        with database.read() as connection:
+            rows = {
+                table.name: sorted(json.dumps(dict(row), sort_keys=True) for row in found)
+                for table in metadata.sorted_tables
+                for found in [connection.execute(sa.select(table)).mappings()]
+            }
+        judge(database, 99)
+        with database.read() as connection:
+            newest = connection.execute(sa.text("SELECT MAX(seq) FROM labels")).scalar()
+        assert Accounts(database).login("olga", "correct horse battery", "here")[1].user.name == "olga"
+        return rows, newest
+    finally:
+        database.close()
+
+
+@pytest.mark.parametrize("way", ["sqlite to postgresql", "postgresql to postgresql", "postgresql to sqlite"])
+def test_rows_are_restored_into_either_kind_of_database(tmp_path, postgresql, way):
+    urls = {"sqlite": lambda: str(tmp_path / "it.db"), "postgresql": lambda: postgresql_server.new_database(postgresql)}
+    source, target = (urls[kind]() for kind in way.split(" to "))
+    judged_project(source)
+    saved = tmp_path / "monday.jsonl.gz"
+    assert backup.run(backup.Config(database=source, to=saved))["rows"]["labels"] == 4
+    assert restore.run(restore.Config(backup=saved, to=target))["rows"]["labels"] == 4
+    (rows, newest), copied = everything(source), everything(target)
+    assert copied == (rows, newest)
+    assert newest == 5  # it counts on
+    with pytest.raises(BadInput, match="already"):
+        restore.run(restore.Config(backup=saved, to=target))
+
+
+def test_of_postgresql_no_file_is_made(tmp_path, postgresql):
+    url = postgresql_server.new_database(postgresql)
+    Database(url).close()
+    with pytest.raises(BadInput, match=r"let the name end in \.jsonl\.gz \(or use pg_dump\)"):
+        backup.run(backup.Config(database=url, to=tmp_path / "monday.db"))
+
+
+def test_what_pg_dump_saves_pg_restore_brings_back(tmp_path, postgresql):
+    """With the words of docs/serve.md."""
+    source, target = (postgresql_server.new_database(postgresql) for _ in range(2))
+    judged_project(source)
+    folder, saved = postgresql_server.programs(), tmp_path / "monday.dump"
+    dump = [folder / "pg_dump", "--format=custom", f"--file={saved}", f"--dbname={source}"]
+    load = [folder / "pg_restore", "--exit-on-error", "--single-transaction", "--no-owner", f"--dbname={target}", saved]
+    for words in (dump, load):
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert everything(target) == everything(source)
