@@ -154,6 +154,8 @@ def test_the_next_round_becomes_tasks(place, ok):
     pretend.end(1, run=str(sampled.path))
     home.state.jobs.look()
     assert ok(mia.get(f"/api/jobs/{second['id']}")).json()["note"] == "1 new items"
+    ok(mia.post("/language", data={"to": "zh"}), 303)
+    assert ok(mia.get(f"/api/jobs/{second['id']}")).json()["note"] == "新增 1 个条目"
     assert home.state.projects.progress(project)["items"] == 13
 
 

@@ -10,6 +10,7 @@ from tests.web.test_manage import HTML, label
 
 from heedlm.feedback.agreement import measure
 from heedlm.feedback.judgements import Judgement
+from heedlm.feedback.quality import suspects
 from heedlm.feedback.tables import labels
 from heedlm.web.pages.agreement import REASONS, reason_in
 
@@ -86,17 +87,46 @@ def test_who_always_takes_the_first_answer_is_named_in_both_languages(home, ok, 
     )
 
 
-@pytest.mark.parametrize("reason", REASONS)
-def test_every_reason_is_said_in_chinese(reason):
-    filled = reason.format(
-        own="1.0", others="20.0", limit="33%", what="'up'", times=30, n=30, usual="40%", p="p < 1e-12", hits=30,
-        chance=15, kappa="0.01", most="0.12", share="20%",
-    )  # fmt: skip
-    said = reason_in(filled, "zh")
-    assert said != filled
-    assert "30" in said or "20" in said
-    assert reason_in(filled, "en") == filled
+def careless():
+    """Judgements of many kinds of carelessness, beside those of people who read."""
+    rng = random.Random(0)
+    said, gold = [], {}
+    for n in range(80):
+        gold[str(n)] = right = rng.choice(["up", "down"])
+        wrong = "down" if right == "up" else "up"
+        for name in ("ann", "bob", "cai"):
+            said.append(Judgement(str(n), name, right if rng.random() < 0.95 else wrong, seconds=30.0))
+        said.append(Judgement(str(n), "always up", "up", seconds=2.0))
+        said.append(Judgement(str(n), "coin", rng.choice(["up", "down"]), seconds=30.0))
+        said.append(Judgement(str(n), "against", wrong, seconds=30.0))
+    for n in range(80):
+        best, order = rng.randrange(3), tuple(rng.sample(range(3), 3))
+        of = {"ann": best, "bob": best, "cai": best, "first": order[0], "last": order[-1], "equal": None}
+        for name, chosen in of.items():
+            ranks = tuple(1 if chosen is None or place == chosen else 2 for place in range(3))
+            said.append(Judgement(f"r{n}", name, ranks, "ranking", order_shown=order))
+    return said, gold
+
+
+@pytest.mark.parametrize("form", REASONS)
+def test_every_reason_is_said_in_chinese(form):
+    start = form.partition("{")[0]
+    found = [reason for each in suspects(*careless()) for reason in each.reasons if reason.startswith(start)]
+    assert found
+    for reason in found:
+        said = reason_in(reason, "zh")
+        assert re.findall(r"[A-Za-z]{2,}", said) == []
+        assert sorted(re.findall(r"\d+", said)) == sorted(re.findall(r"\d+", reason))
     assert reason_in("something new", "zh") == "something new"
+
+
+def test_what_is_said_again_and_again_is_called_as_on_the_pages():
+    reason = "constant: {} in 60 of 60 judgements, the others say it in 30% of theirs (p < 1e-12)"
+    assert reason_in(reason.format("up"), "en").startswith("constant: Good in 60 of 60")
+    assert "60 次是 好，" in reason_in(reason.format("up"), "zh")
+    assert "60 次是 所有回答并列，" in reason_in(reason.format("all answers equal"), "zh")
+    assert "60 次是 对话，" in reason_in(reason.format("chat"), "zh")  # the use case, not the role
+    assert "60 次是 ranks 1, 2，" in reason_in(reason.format("ranks 1, 2"), "zh")
 
 
 def test_an_item_is_decided_from_the_page(home, ok, olga):

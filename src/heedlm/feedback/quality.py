@@ -215,7 +215,7 @@ def _constant(people: Mapping[str, Sequence[Judgement]], limits: Thresholds, cha
             usual = (said[kind][value] - times + 0.5) / (rest + 1)
             p = exact_test(times, {usual: n})
             if times / n > usual and p < chance:
-                shown = "all answers equal" if isinstance(value, tuple) and len(set(value)) == 1 else repr(value)
+                shown = _in_words(value)
                 found.append((
                     name,
                     f"constant: {shown} in {times} of {n} judgements, the others say it in {usual:.0%} of theirs "
@@ -280,6 +280,14 @@ def _on_gold(line: Line, limits: Thresholds, z: float) -> str | None:
         f"wrong on gold: right in {line.share:.0%} of {line.compared} comparisons with gold items (at most "
         f"{most:.0%}), the limit is {limits.gold:.0%}"
     )
+
+
+def _in_words(value: Value) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, tuple):
+        return "all answers equal" if len(set(value)) == 1 else f"ranks {', '.join(map(str, value))}"
+    return f"{value:g}"
 
 
 def _p(value: float) -> str:

@@ -171,7 +171,7 @@ def test_who_always_says_the_same_is_found_unless_everybody_does():
     said += [Judgement(str(i), "d", "up") for i in range(60)]
     reasons = {one.annotator: one.reasons for one in suspects(said)}
     assert list(reasons) == ["d"]
-    assert reasons["d"][0].startswith("constant: 'up' in 60 of 60 judgements, the others say it in ")
+    assert reasons["d"][0].startswith("constant: up in 60 of 60 judgements, the others say it in ")
     assert suspects([Judgement(str(i), who, "up") for i in range(60) for who in "abcd"]) == []
 
 

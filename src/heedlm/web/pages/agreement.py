@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -14,7 +13,7 @@ from heedlm.feedback import overview
 from heedlm.feedback.accounts import User
 from heedlm.feedback.adjudication import Adjudication
 from heedlm.feedback.items import differing, one
-from heedlm.feedback.kinds import FLAGS
+from heedlm.feedback.kinds import CATEGORIES, FLAGS
 from heedlm.feedback.measures import Measurer, Measures, item_of
 from heedlm.feedback.tasks import Content, as_shown, shuffled
 from heedlm.web.access import Me
@@ -22,7 +21,7 @@ from heedlm.web.pages.annotate import Plain
 from heedlm.web.pages.items import reply_facts
 from heedlm.web.pages.manage import MANAGERS, section, store
 from heedlm.web.render import language, page
-from heedlm.web.words import in_language
+from heedlm.web.words import sentence_in
 
 router = APIRouter(tags=["manage"])
 SHOWN_PAIRS = 40
@@ -36,20 +35,19 @@ REASONS = (
     "at chance: kappa {kappa} with the others over {n} comparisons (at most {most}), the median annotator has {usual}",
     "wrong on gold: right in {share} of {n} comparisons with gold items (at most {most}), the limit is {limit}",
 )
-_PATTERNS = [
-    (reason, re.compile("".join(f"(?P<{part[1:-1]}>.+?)" if part[:1] == "{" else re.escape(part) for part in parts)))
-    for reason in REASONS
-    for parts in [re.split(r"(\{\w+\})", reason)]
-]
+# What somebody may say again and again, as the pages call it.
+_TITLES = {
+    **CATEGORIES,
+    "up": "Good",
+    "down": "Bad",
+    "none": "Every step is right",
+    "all answers equal": "all answers equal",
+}
 
 
 def reason_in(text: str, tongue: str) -> str:
     """A reason of `feedback.quality` in a language."""
-    for reason, pattern in _PATTERNS:
-        found = pattern.fullmatch(text)
-        if found is not None:
-            return in_language(reason, tongue).format(**found.groupdict())
-    return text
+    return sentence_in(text, REASONS, tongue, _TITLES)
 
 
 def measurer(request: Request) -> Measurer:

@@ -24,9 +24,12 @@ from heedlm.runs import models_that_saw
 from heedlm.web.access import Me, roles
 from heedlm.web.pages.manage import section
 from heedlm.web.pages.runs import STAFF, shelf
-from heedlm.web.render import page
+from heedlm.web.render import language, page
+from heedlm.web.words import sentence_in
 
 router = APIRouter(tags=["loop"])
+# What `feedback.jobs` and `feedback.training` note of a command, besides its own error.
+NOTES = ("it was killed", "{n} new items, {known} were there already", "{n} new items")
 _LOG_SHOWN = 16_000  # bytes of the end of a log
 
 
@@ -166,7 +169,7 @@ def _shown(request: Request, job: Job) -> dict[str, Any]:
         "stage": job.words[0],
         "state": job.state,
         "run": job.run,
-        "note": job.note,
+        "note": job.note and sentence_in(job.note, NOTES, language(request)),
         "created": job.created,
         "ended": job.ended,
         "upto": job.upto,

@@ -91,7 +91,7 @@ function round(job) {
 }
 
 function card(job) {
-  const note = job.note ? make("p", { class: job.state === "failed" ? "alert" : "hint", lang: "en" }, job.note) : null;
+  const note = job.note ? make("p", { class: job.state === "failed" ? "alert" : "hint", lang: /[\u4e00-\u9fff]/.test(job.note) ? null : "en" }, job.note) : null;
   const bar = job.state === "running" && job.look?.steps ? make("progress", { max: job.look.steps, value: Math.min(job.look.step, job.look.steps), "aria-label": word("Progress") }) : null;
   const upto = job.upto !== null ? make("span", { class: "hint" }, word("up to label {upto}", { upto: job.upto })) : null;
   return make("article", { class: "card job", "data-job": job.id, "data-state": job.state },

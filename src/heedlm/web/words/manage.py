@@ -217,6 +217,11 @@ ZH: dict[str, str] = {
     "by place: chose the answer shown last in {hits} of {n} judgements, chance gives {chance} ({p})": "按位置：{n} 次判断中有 {hits} 次选了排在最后的回答，随机时为 {chance} 次（{p}）",
     "at chance: kappa {kappa} with the others over {n} comparisons (at most {most}), the median annotator has {usual}": "近于随机：与他人比较 {n} 次，κ 为 {kappa}（至多 {most}），标注员的中位数为 {usual}",
     "wrong on gold: right in {share} of {n} comparisons with gold items (at most {most}), the limit is {limit}": "金标出错：与金标比较 {n} 次，正确率 {share}（至多 {most}），下限为 {limit}",
+    "all answers equal": "所有回答并列",
+    # what became of a command
+    "it was killed": "进程被终止",
+    "{n} new items": "新增 {n} 个条目",
+    "{n} new items, {known} were there already": "新增 {n} 个条目，另有 {known} 个已存在",
     # what the store refuses
     "there is nobody of that name": "没有叫这个名字的人",
     "there is no such item": "没有这个条目",
