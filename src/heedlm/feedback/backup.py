@@ -6,7 +6,7 @@ import gzip
 import json
 import secrets
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy.exc import SQLAlchemyError
 
 from heedlm.errors import BadInput
-from heedlm.feedback.database import Database, copy_database, open_existing
+from heedlm.feedback.database import Database, copy_database, forms, open_existing
 from heedlm.feedback.export import key_of
 from heedlm.feedback.source import is_database
 from heedlm.feedback.tables import metadata
@@ -66,7 +66,7 @@ def restore(source: Path, to: str) -> dict[str, int]:
             raise BadInput(
                 f"{source}: is a file of SQLite's; save it as rows first: heed backup {source} to=….jsonl.gz"
             )
-        return _fill(Database(to), source)
+        return _fill(to, source)
     target = Path(to)
     if target.exists():
         raise BadInput(f"{target}: exists already; nothing is overwritten, choose another name")
@@ -76,7 +76,7 @@ def restore(source: Path, to: str) -> dict[str, int]:
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
-        counts = _fill(Database(str(unfinished)), source)
+        counts = _fill(str(unfinished), source)
         unfinished.rename(target)
     finally:
         for end in ("", "-wal", "-shm"):
@@ -106,48 +106,69 @@ def _line(value: dict[str, Any]) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
 
 
-def _fill(database: Database, source: Path) -> dict[str, int]:
-    """Insert every row in one transaction, after a look at what is there and before one at what arrived."""
+def _fill(url: str, source: Path) -> dict[str, int]:
+    """Insert every row in one transaction, after a look at what is there and before one at what arrived.
+
+    Rows of an older Heed go into tables as they were then, which are brought up to date afterwards.
+    """
+    database = None
     try:
         lines = _lines(source)
         head = next(lines, {})
         if head.get("heed_backup") != FORMAT:
             raise BadInput(f"{source}: is no backup of Heed's, or one of a newer version")
+        form = str(head.get("revision"))
+        if form not in forms():
+            raise BadInput(f"{source}: was made by a newer Heed (revision {form}); upgrade heedlm to restore it")
+        database = Database(url, form=form)
         with database.write() as connection:
-            revision = MigrationContext.configure(connection).get_current_revision()
-            if head.get("revision") != revision:
-                raise BadInput(f"{source}: is of revision {head.get('revision')}, this Heed's databases are {revision}")
-            for table in metadata.sorted_tables:
-                if _count(connection, table):
-                    raise BadInput(f"{database}: holds {table.name} already; nothing is overwritten, give an empty one")
-            waiting: dict[str, list[dict[str, Any]]] = {}
-            for line in lines:
-                rows = waiting.setdefault(line["table"], [])
-                rows.append(line["row"])
-                if len(rows) >= _AT_ONCE:
-                    connection.execute(sa.insert(metadata.tables[line["table"]]), rows)
-                    rows.clear()
-                for name in [name for name in waiting if name != line["table"]]:
-                    _rest(connection, name, waiting.pop(name))
-            for name, rows in waiting.items():
-                _rest(connection, name, rows)
-            found = {table.name: _count(connection, table) for table in metadata.sorted_tables}
-            if found != head["rows"]:
-                raise BadInput(f"{source}: is not whole: rows of {_differing(found, head['rows'])} are missing")
-            if connection.dialect.name == "postgresql":
-                _count_on(connection)
+            found = _insert(database, connection, lines, head, source)
+        database.migrate()
         return found
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:
         raise BadInput(f"{source}: is damaged ({str(error).splitlines()[0] if str(error) else 'torn'})") from None
     except SQLAlchemyError as error:
         raise BadInput(f"{source}: does not fit: {str(error).splitlines()[0]}") from None
     finally:
-        database.close()
+        if database is not None:
+            database.close()
 
 
-def _rest(connection: sa.Connection, table: str, rows: list[dict[str, Any]]) -> None:
+def _insert(
+    database: Database, connection: sa.Connection, lines: Iterator[dict[str, Any]], head: dict[str, Any], source: Path
+) -> dict[str, int]:
+    """Put the rows into their tables, as the database has them; returns how many each holds."""
+    form = MigrationContext.configure(connection).get_current_revision()
+    if head["revision"] != form:
+        raise BadInput(f"{database}: has tables of another revision ({form}) than {source}; give an empty database")
+    reflected = sa.MetaData()
+    reflected.reflect(connection)
+    tables = {table.name: table for table in reflected.sorted_tables if table.name != "alembic_version"}
+    for table in tables.values():
+        if _count(connection, table):
+            raise BadInput(f"{database}: holds {table.name} already; nothing is overwritten, give an empty one")
+    waiting: dict[str, list[dict[str, Any]]] = {}
+    for line in lines:
+        rows = waiting.setdefault(line["table"], [])
+        rows.append(line["row"])
+        if len(rows) >= _AT_ONCE:
+            connection.execute(sa.insert(tables[line["table"]]), rows)
+            rows.clear()
+        for name in [name for name in waiting if name != line["table"]]:
+            _rest(connection, tables[name], waiting.pop(name))
+    for name, rows in waiting.items():
+        _rest(connection, tables[name], rows)
+    found = {name: _count(connection, table) for name, table in tables.items()}
+    if found != head["rows"]:
+        raise BadInput(f"{source}: is not whole: rows of {_differing(found, head['rows'])} are missing")
+    if connection.dialect.name == "postgresql":
+        _count_on(connection, tables.values())
+    return found
+
+
+def _rest(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
     if rows:
-        connection.execute(sa.insert(metadata.tables[table]), rows)
+        connection.execute(sa.insert(table), rows)
 
 
 def _lines(source: Path) -> Iterator[dict[str, Any]]:
@@ -160,9 +181,9 @@ def _differing(found: dict[str, int], wanted: dict[str, int]) -> str:
     return ", ".join(sorted(name for name in wanted if found.get(name) != wanted[name]))
 
 
-def _count_on(connection: sa.Connection) -> None:
+def _count_on(connection: sa.Connection, tables: Iterable[sa.Table]) -> None:
     """PostgreSQL counts its sequences on from the rows that were put in."""
-    for table in metadata.sorted_tables:
+    for table in tables:
         if "seq" in table.c:
             text = (
                 f"SELECT setval(pg_get_serial_sequence('{table.name}', 'seq'), "

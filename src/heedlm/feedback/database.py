@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,18 +45,19 @@ class Database:
     Args:
         url: `sqlite:///feedback.db`, a bare path of a file, or `postgresql://user@host/name`.
         clock: Seconds since 1970; tests give their own.
+        form: Revision that new tables are made in, for rows of an older Heed; the newest if not given.
 
     Raises:
         BadInput: It cannot be opened, or a newer Heed has written it.
     """
 
-    def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, url: str, clock: Callable[[], float] = time.time, form: str | None = None) -> None:
         self.url = _url(url)
         self.now = clock
         self._turn = threading.Lock()
         self.engine = _engine(self.url)
         try:
-            self._migrate()
+            self.migrate(form)
         except BaseException:
             self.engine.dispose()
             raise
@@ -88,20 +90,25 @@ class Database:
         """Give back every connection."""
         self.engine.dispose()
 
-    def _migrate(self) -> None:
-        """Bring the tables up to date. A database from the future is left alone."""
-        alembic = AlembicConfig()
-        alembic.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-        script = ScriptDirectory.from_config(alembic)
+    def migrate(self, form: str | None = None) -> None:
+        """Bring the tables up to date. A database from the future is left alone.
+
+        Args:
+            form: Revision to make new tables in; tables that are there are then left as they are.
+
+        Raises:
+            BadInput: It cannot be opened, or a newer Heed has written it.
+        """
+        alembic = _alembic()
         try:
             with self.write() as connection:
                 found = MigrationContext.configure(connection).get_current_revision()
-                if found == script.get_current_head():
+                if found == forms()[-1] or (found is not None and form is not None):
                     return
-                if found is not None and found not in {revision.revision for revision in script.walk_revisions()}:
+                if found is not None and found not in forms():
                     raise BadInput(f"{self}: written by a newer Heed (revision {found}); upgrade heedlm to open it")
                 alembic.attributes["connection"] = connection
-                command.upgrade(alembic, "head")
+                command.upgrade(alembic, form or "head")
         except OperationalError as error:
             raise BadInput(f"{self}: cannot be opened: {str(error.orig).splitlines()[0]}") from None
         except (CommandError, sa.exc.DatabaseError) as error:
@@ -109,6 +116,19 @@ class Database:
 
     def __str__(self) -> str:
         return str(self.file) if self.file else self.url.render_as_string(hide_password=True)
+
+
+def _alembic() -> AlembicConfig:
+    alembic = AlembicConfig()
+    alembic.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    return alembic
+
+
+@cache
+def forms() -> tuple[str, ...]:
+    """The revisions that tables have had, oldest first."""
+    found = [each.revision for each in ScriptDirectory.from_config(_alembic()).walk_revisions()]
+    return tuple(found[::-1])
 
 
 def open_existing(url: str) -> Database:

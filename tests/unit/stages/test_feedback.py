@@ -7,15 +7,16 @@ import threading
 
 import pytest
 import sqlalchemy as sa
+from alembic.runtime.migration import MigrationContext
 from tests import postgresql as postgresql_server
 
 from heedlm.errors import BadInput
 from heedlm.feedback.accounts import Accounts
 from heedlm.feedback.assignment import Assigner
-from heedlm.feedback.database import Database
+from heedlm.feedback.database import Database, forms
 from heedlm.feedback.export import collect, find_project
 from heedlm.feedback.projects import Projects
-from heedlm.feedback.tables import metadata
+from heedlm.feedback.tables import events, metadata
 from heedlm.feedback.tasks import Content
 from heedlm.records import Answer, Answers, Comparison, Demonstration, Message, Rating, Steps, Thumb, write
 from heedlm.stages import backup, importing, restore
@@ -242,6 +243,36 @@ def test_rows_are_restored_into_either_kind_of_database(tmp_path, postgresql, wa
     assert newest == 5  # it counts on
     with pytest.raises(BadInput, match="already"):
         restore.run(restore.Config(backup=saved, to=target))
+
+
+@pytest.mark.parametrize("ending", ["db", "jsonl.gz"])
+def test_a_backup_of_an_older_heed_is_restored_and_brought_up_to_date(tmp_path, database_url, ending):
+    """What is backed up today must be restored by the Heed of next year: of every form that tables have had."""
+    for form in forms():
+        source, saved = str(tmp_path / f"{form}.db"), tmp_path / f"{form}.{ending}"
+        Database(source, form=form).close()
+        as_of_old = sa.create_engine(f"sqlite:///{source}")
+        with as_of_old.begin() as connection:
+            tables = sa.MetaData()
+            tables.reflect(connection)
+            connection.execute(sa.insert(tables.tables["events"]), {"at": 1.5, "what": "kept", "detail": {"青": [1]}})
+            if ending != "db":
+                counts = dict.fromkeys(set(tables.tables) - {"alembic_version"}, 0) | {"events": 1}
+                lines = [{"heed_backup": 1, "revision": form, "at": 2.0, "rows": counts}]
+                rows = connection.execute(sa.select(tables.tables["events"])).mappings()
+                lines += [{"table": "events", "row": dict(row)} for row in rows]
+                saved.write_bytes(gzip.compress("".join(json.dumps(line) + "\n" for line in lines).encode()))
+        as_of_old.dispose()
+        to = str(tmp_path / f"restored-{form}.db")
+        if ending != "db" and "://" in database_url:
+            to = postgresql_server.new_database(database_url)
+        restore.run(restore.Config(backup=saved, to=to))
+        database = Database(to)
+        with database.read() as connection:
+            row = connection.execute(sa.select(events)).one()
+            assert (row.at, row.what, row.detail) == (1.5, "kept", {"青": [1]})
+            assert MigrationContext.configure(connection).get_current_revision() == forms()[-1]
+        database.close()
 
 
 def test_of_postgresql_no_file_is_made(tmp_path, postgresql):
