@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,7 +20,8 @@ from heedlm.models.forward import context_limit, logits, tensor_device
 from heedlm.models.load import load_config, load_reward, load_with_tokenizer
 from heedlm.models.tokenizer import load_tokenizer
 from heedlm.ops.logprobs import token_logps
-from heedlm.records import Document, Message, Prompt, read
+from heedlm.records import Answers, Document, Message, Prompt, read
+from heedlm.records.writing import whole_file
 from heedlm.rewards import Ensemble, Episodes, Learned, ProcessReward
 from heedlm.seams import Scorer
 from heedlm.train.batching import Row
@@ -28,6 +30,7 @@ from heedlm.train.ranking import as_rollouts
 from heedlm.train.steps import reads_steps
 
 Scored = dict[str, float | int | str]
+_AT_ONCE = 256  # answers laid side by side
 
 
 class Config(Settings):
@@ -41,12 +44,17 @@ class Config(Settings):
     text: tuple[str, ...] = Field((), description="texts to score")
     data: str | None = Field(None, description="file of texts to score")
     prompt: str | None = Field(None, description="with a reward model: the prompt that the texts answer")
+    answers: str | None = Field(
+        None,
+        description="with a reward model: answers to score, such as the answers.jsonl of a project's page, or a run",
+    )
+    to: Path | None = Field(None, description="file for the scores of answers=, a line an item, which that page takes")
     device: Device = "auto"
     threads: PositiveInt | None = Field(None, description="CPU threads; all cores if not given")
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Score and return one row a text; nothing is written.
+    """Score and return one row a text; nothing is written but the file `to` with the scores of `answers`.
 
     A language model gives the log-probability of the whole text, BOS given and EOS included, in nats; the mean a
     token; and the perplexity exp(−mean). A reward model gives a reward, several their
@@ -55,15 +63,14 @@ def run(config: Config) -> dict[str, Any]:
     """
     use_threads(config.threads)
     device = find_device(config.device)
+    if config.answers is not None or config.to is not None:
+        return _file(config, device)
     texts = list(config.text)
     if config.data is not None:
         texts += [document.text for document in read(runs.find_data(config.data, "corpus"), Document).rows]
     if not texts:
         raise BadInput("nothing to score: give text='…' or data=FILE")
-    folders = [runs.find_model(path.strip()) for path in config.model.split(",")]
-    folder = folders[0]
-    architectures = load_config(folder).architectures or [""]
-    is_reward = architectures[0].endswith("ForSequenceClassification")
+    folders, is_reward = _models(config)
     if is_reward and config.prompt is None:
         raise BadInput(f"{config.model} is a reward model: give the prompt='…' that the texts answer")
     if config.prompt is not None and not is_reward:
@@ -71,8 +78,41 @@ def run(config: Config) -> dict[str, Any]:
     if config.prompt is not None:
         rows = _rewards(folders, device, config.prompt, texts)
     else:
-        rows = _likelihoods(folder, device, texts)
+        rows = _likelihoods(folders[0], device, texts)
     return {"scores": rows, "text": "\n".join(_line(row) for row in rows)}
+
+
+def _models(config: Config) -> tuple[list[Path], bool]:
+    """The folders of the models, and whether they are reward models."""
+    folders = [runs.find_model(path.strip()) for path in config.model.split(",")]
+    architectures = load_config(folders[0]).architectures or [""]
+    return folders, architectures[0].endswith("ForSequenceClassification")
+
+
+def _file(config: Config, device: torch.device) -> dict[str, Any]:
+    """Score every answer of a file, and write one line an item: `{"id": …, "scores": [one an answer]}`.
+
+    Raises:
+        BadInput: Something else was asked for too, the model is no reward model, or the file cannot be made.
+    """
+    if config.answers is None or config.to is None or config.text or config.data or config.prompt is not None:
+        raise BadInput("answers=FILE and to=FILE go together, and without text=, data= and prompt=")
+    if config.to.exists():
+        raise BadInput(f"{config.to}: exists already; nothing is overwritten, choose another name")
+    folders, is_reward = _models(config)
+    if not is_reward:
+        raise BadInput(f"{config.model} is a language model: answers are scored by a reward model")
+    found = read(runs.find_data(config.answers, "answers"), Answers)
+    chat, source = _opened(folders, device)
+    asked = [(Prompt(messages=row.prompt), answer.text) for row in found.rows for answer in row.answers]
+    parts = (asked[start : start + _AT_ONCE] for start in range(0, len(asked), _AT_ONCE))
+    values = iter([float(value) for some in parts for value in source.score(_episodes(chat, some, device)).total])
+    lines = [{"id": row.id, "scores": [next(values) for _ in row.answers]} for row in found.rows]
+    with whole_file(config.to) as file:
+        file.write("".join(json.dumps(line) + "\n" for line in lines).encode())
+    aside = f", {len(found.bad)} rows put aside (line {found.bad[0].line}: {found.bad[0].reason})" if found.bad else ""
+    text = f"{config.to}: {len(asked)} answers of {len(lines)} items{aside}"
+    return {"to": str(config.to), "items": len(lines), "answers": len(asked), "bad": len(found.bad), "text": text}
 
 
 def _line(row: Mapping[str, float | int | str]) -> str:
@@ -106,22 +146,32 @@ def _likelihoods(folder: Path, device: torch.device, texts: list[str]) -> list[S
     return rows
 
 
-def _rewards(folders: list[Path], device: torch.device, prompt: str, texts: list[str]) -> list[Scored]:
+def _opened(folders: list[Path], device: torch.device) -> tuple[Chat, Scorer]:
+    """What turns text into tokens, and the reward model, or several as one."""
     chat = Chat(load_tokenizer(folders[0]))
-    source: Scorer
     if len(folders) > 1:
-        source = Ensemble(paths=tuple(map(str, folders))).open(chat, device)
-    elif reads_steps(load_reward(folders[0])):
-        source = ProcessReward(path=str(folders[0])).open(chat, device)
-    else:
-        source = Learned(path=str(folders[0])).open(chat, device)
+        return chat, Ensemble(paths=tuple(map(str, folders))).open(chat, device)
+    if reads_steps(load_reward(folders[0])):
+        return chat, ProcessReward(path=str(folders[0])).open(chat, device)
+    return chat, Learned(path=str(folders[0])).open(chat, device)
+
+
+def _episodes(chat: Chat, asked: Sequence[tuple[Prompt, str]], device: torch.device) -> Episodes:
+    """Prompts with an answer each, as a reward reads them."""
+    given = []
+    for prompt, text in asked:
+        head, ids = chat.prompt_ids(prompt.messages), chat.response_ids(text)
+        given.append(Row(head + ids, [False] * len(head) + [True] * len(ids)))
+    return Episodes([prompt for prompt, _ in asked], [text for _, text in asked], as_rollouts(given).to(device))
+
+
+def _rewards(folders: list[Path], device: torch.device, prompt: str, texts: list[str]) -> list[Scored]:
+    chat, source = _opened(folders, device)
     asked = Prompt(messages=(Message(role="user", content=prompt),))
-    head = chat.prompt_ids(asked.messages)
-    answers = [chat.response_ids(text) for text in texts]
-    given = [Row(head + ids, [False] * len(head) + [True] * len(ids)) for ids in answers]
-    found = source.score(Episodes([asked] * len(texts), texts, as_rollouts(given).to(device)))
+    found = source.score(_episodes(chat, [(asked, text) for text in texts], device))
+    lengths = [len(chat.prompt_ids(asked.messages)) + len(chat.response_ids(text)) for text in texts]
     rows: list[Scored] = []
     for place, text in enumerate(texts):
-        row: Scored = {"text": text, "reward": float(found.total[place]), "tokens": len(given[place])}
+        row: Scored = {"text": text, "reward": float(found.total[place]), "tokens": lengths[place]}
         rows.append(row | {name: float(part[place]) for name, part in found.parts.items()})
     return rows

@@ -10,6 +10,7 @@ from tests.unit.train import tiny
 
 from heedlm import config
 from heedlm.cli import main
+from heedlm.feedback.selection import read_scores
 from heedlm.models import Chat, load_model, load_reward, new_reward, save_model
 from heedlm.records import Message
 from heedlm.runs import Run
@@ -64,12 +65,34 @@ def test_a_file_of_texts_and_a_reward(material, tmp_path):
     assert [row["text"] for row in rows] == ["In the house.", "Nowhere."]
 
 
+def test_the_answers_of_a_projects_items_are_scored_into_a_file_that_its_page_reads(material, tmp_path):
+    questions = {"item-b": "Where?", "item-a": "Who lives there?"}
+    texts = {"item-b": ["In the house.", "Nowhere.", "no"], "item-a": ["Ann.", "Bob lives in the red house."]}
+    rows = [
+        {"id": key, "prompt": [{"role": "user", "content": asked}], "answers": [{"text": text} for text in texts[key]]}
+        for key, asked in questions.items()
+    ]
+    answers, to = tiny.jsonl(tmp_path / "answers.jsonl", rows), tmp_path / "scores.jsonl"
+    words = ["score", str(material / "reward"), f"answers={answers}", f"to={to}"]
+    assert main(words) == 0
+    found = read_scores(to)
+    assert list(found) == ["item-b", "item-a"]
+    for key, asked in questions.items():
+        single = loaded([material / "reward", f"prompt={asked}", f"text={json.dumps(texts[key])}"])
+        assert found[key] == pytest.approx([row["reward"] for row in score.run(single)["scores"]], abs=1e-5)
+    assert len({value for values in found.values() for value in values}) == 5
+    assert main(words) == 2  # nothing is overwritten
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["model", "text=x", "prompt=y"], "is a language model and scores texts alone: leave out prompt="),
         (["reward", "text=x"], "is a reward model: give the prompt="),
         (["model"], "nothing to score: give text="),
+        (["model", "answers=a.jsonl", "to=b.jsonl"], "is a language model: answers are scored by a reward model"),
+        (["reward", "answers=a.jsonl"], "answers=FILE and to=FILE go together"),
+        (["reward", "answers=a.jsonl", "to=b.jsonl", "text=x"], "go together, and without text="),
         (["model", "text=" + "word " * 90], "more than the model's context of 64; split it"),
     ],
 )
