@@ -17,8 +17,8 @@ def only(found, names):
 
 
 @pytest.mark.slow
-def test_no_acknowledged_label_is_lost_by_kills(tmp_path):
-    found = annotators.killed(tmp_path, str(tmp_path / "feedback.db"), people=6, kills=3)
+def test_no_acknowledged_label_is_lost_by_kills(tmp_path, database_url):
+    found = annotators.killed(tmp_path, database_url, people=6, kills=3)
     assert found["acknowledged"] > 10
     assert only(found, HARMLESS) == HARMLESS
     assert not found["broken_people"]
