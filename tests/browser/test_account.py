@@ -153,6 +153,12 @@ def test_nothing_sticks_out(served: Served, visit: Going, tongue: str, width: in
         seen.page.locator("#make input[name=name]").fill("a program whose name is rather long, as names are")
         seen.page.locator("#make button.primary").click()
         seen.page.locator("#made").wait_for()
+        assert seen.page.locator("tr[data-token]").count() == 1
         check("tokens-made")
+        listed = seen.page.locator("tbody").inner_text()
+        seen.page.reload()
+        assert seen.page.locator("tbody").inner_text() == listed  # as the server draws it
+        seen.page.locator("tr[data-token] button").click()
+        seen.page.locator("tr[data-token]").wait_for(state="detached")
         seen.page.goto("/projects/made-up")
         check("problem")

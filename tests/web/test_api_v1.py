@@ -145,7 +145,8 @@ def test_tokens_are_made_listed_and_revoked(home, ok):
     home.person("ann", "chat")
     ann, olga = home.client("ann"), home.client("olga")
     home.state.services.models["frog"] = Frog()
-    token = ok(ann.post("/api/tokens", json={"name": "my script"}), 201).json()["token"]
+    made = ok(ann.post("/api/tokens", json={"name": "my script"}), 201).json()
+    token = made["token"]
     visitor = home.visitor()
     visitor.headers["authorization"] = f"Bearer {token}"
     ask(visitor)
@@ -154,6 +155,7 @@ def test_tokens_are_made_listed_and_revoked(home, ok):
     assert token not in page
     (mine,) = Tokens(home.state.database).mine(home.people["ann"])
     assert mine.used is not None
+    assert (made["id"], made["name"], made["used"]) == (mine.id, "my script", None)
     ok(olga.delete(f"/api/tokens/{mine.id}"), 404)
     ok(ann.delete(f"/api/tokens/{mine.id}"))
     ask(visitor, 401)

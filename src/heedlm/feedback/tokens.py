@@ -71,6 +71,12 @@ class Tokens:
         with self.database.read() as connection:
             return [Token(row.id, row.name, row.created, row.used) for row in connection.execute(query)]
 
+    def entry(self, token: str) -> Token:
+        """What the list of a person's tokens says of one."""
+        with self.database.read() as connection:
+            row = connection.execute(sa.select(tokens).where(tokens.c.token == _digest(token))).one()
+        return Token(row.id, row.name, row.created, row.used)
+
     def revoke(self, user: User, token: str) -> None:
         """Make a token (its key) void.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
@@ -204,8 +205,10 @@ def tokens_page(request: Request, me: Me) -> Response:
 
 @router.post("/api/tokens", openapi_extra=roles(*EVERYBODY))
 def make_token(request: Request, me: Me, wanted: Named) -> Response:
-    """A new token, shown once."""
-    return JSONResponse({"token": Tokens(request.app.state.database).make(me, wanted.name)}, 201)
+    """A new token, shown once, and its line in the list."""
+    kept = Tokens(request.app.state.database)
+    token = kept.make(me, wanted.name)
+    return JSONResponse({"token": token, **asdict(kept.entry(token))}, 201)
 
 
 @router.delete("/api/tokens/{token}", openapi_extra=roles(*EVERYBODY))

@@ -1,13 +1,17 @@
-import { api, tell, trying, word } from "/static/heed.js";
+import { api, make, tell, trying, word } from "/static/heed.js";
 
 const form = document.getElementById("make");
 const made = document.getElementById("made");
+const list = document.querySelector("tbody");
 
 form.addEventListener("submit", trying(async (event) => {
   event.preventDefault();
-  const { token } = await api("POST", "/api/tokens", { name: form.elements.name.value });
-  made.querySelector("input").value = token;
+  const known = await api("POST", "/api/tokens", { name: form.elements.name.value });
+  made.querySelector("input").value = known.token;
   made.hidden = false;
+  form.elements.name.value = "";
+  list.querySelector("tr:not([data-token])")?.remove();
+  list.prepend(line(known));
 }));
 
 made.querySelector("button").addEventListener("click", trying(async () => {
@@ -15,10 +19,17 @@ made.querySelector("button").addEventListener("click", trying(async () => {
   tell(word("Copied."));
 }));
 
-for (const row of document.querySelectorAll("tr[data-token]")) {
-  row.querySelector("button").addEventListener("click", trying(async () => {
-    await api("DELETE", `/api/tokens/${row.dataset.token}`);
-    row.remove();
-    tell(word("Revoked."));
-  }));
+list.addEventListener("click", trying(async (event) => {
+  const row = event.target.closest("button")?.closest("tr");
+  if (!row) return;
+  await api("DELETE", `/api/tokens/${row.dataset.token}`);
+  row.remove();
+  tell(word("Revoked."));
+}));
+
+/** A token in the list, as the server draws it. */
+function line(known) {
+  const at = new Date(known.created * 1000).toISOString().slice(0, 16).replace("T", " ");
+  return make("tr", { "data-token": known.id }, make("th", { scope: "row" }, known.name), make("td", {}, at), make("td", {}, "—"),
+    make("td", {}, make("button", { class: "danger" }, word("Revoke"))));
 }
