@@ -19,6 +19,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from shards import Shard, asked, gather, lost_tenth, run_shards
 
+from heedlm.runs import Run
+from heedlm.runs.info import versions
+
 HERE = Path(__file__).parent
 SEEDS, STEPS = (0, 1), 200
 REGIME = ("passes=4", f"steps={STEPS}", "cadence.evaluate=10", "watch=250", "guard=off")
@@ -74,7 +77,14 @@ def figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "proxy": [curve["proxy"][-1] for curve in curves],
         "kl_token": [curve["kl"][-1] for curve in curves],
         "length": [curve["length"][-1] for curve in curves],
+        "value_bias": [row["value_bias"] for row in rows],
     }
+
+
+def value_bias(run: Run) -> dict[str, Any]:
+    """How far the critic's values lie above the returns, in the mean over the run: a critic that lags behind."""
+    rows = [row for row in run.read_metrics() if "critic/value_mean" in row]
+    return {"value_bias": fmean(row["critic/value_mean"] - row["critic/return_mean"] for row in rows)}
 
 
 def effects(table: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -95,18 +105,24 @@ def effects(table: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def picture(table: Mapping[str, Mapping[str, Any]], path: Path) -> None:
-    """Final gold of every configuration."""
+def picture(table: Mapping[str, Mapping[str, Any]], start: float, path: Path) -> None:
+    """Final gold of every configuration, a dot a seed, beside that of the model before PPO."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(12, 5), sharex=True)
-    for axis, base in zip(axes, ("plain", "ppo_max"), strict=True):
-        names = [name for name in table if name.startswith(base)]
+    figure, axes = plt.subplots(1, 2, figsize=(12, 5.5), sharex=True)
+    kinds = (("plain", "plain PPO", "plain-with-", "with "), ("ppo_max", "PPO-max", "ppo_max-", "without "))
+    for axis, (base, title, prefix, word) in zip(axes, kinds, strict=True):
+        names = [name for name in table if name == base or name.startswith(prefix)]
         for place, name in enumerate(names):
-            axis.plot([0, fmean(table[name]["gold"])], [place, place], color="0.8", lw=6, zorder=0)
-            axis.scatter(table[name]["gold"], [place] * len(table[name]["gold"]), color="tab:blue", s=18)
-        axis.set_yticks(range(len(names)), names, fontsize=8)
-        axis.set_xlabel("gold on unseen prompts at the end")
+            gold = table[name]["gold"]
+            axis.plot([0, fmean(gold)], [place, place], color="0.8", lw=6, zorder=0)
+            axis.scatter(gold, [place] * len(gold), color="tab:red" if base == "plain" else "tab:blue", s=18)
+        axis.axvline(start, color="0.3", ls="--", lw=1)
+        axis.annotate("before PPO", (start, -0.9), ha="center", fontsize=8, annotation_clip=False)
+        shown = [title if name == base else word + name.removeprefix(prefix) for name in names]
+        axis.set_yticks(range(len(names)), shown, fontsize=9)
+        axis.invert_yaxis()
+        axis.set_xlabel("gold on unseen prompts after the last step")
     figure.tight_layout()
     figure.savefig(path, dpi=80)
 
@@ -116,13 +132,20 @@ def main() -> None:
     every = shards()
     args = asked(__doc__, every)
     run_shards(args.wanted, args.out, args.jobs)
-    rows = gather(HERE, every, args.out)
+    rows = gather(HERE, every, args.out, more=value_bias)
     names = dict.fromkeys(shard.name.removeprefix("ablation-") for shard in every)
     grouped = {name: [row for row in rows if row["shard"].rsplit("-", 1)[0] == f"ablation-{name}"] for name in names}
     table = {name: figures(found) for name, found in grouped.items() if found}
-    result = {"command": "python reproductions/ablation/run.py", "effects": effects(table), "configurations": table}
+    start = fmean({row["seed"]: row["gold_start"] for row in rows}.values())
+    result = {
+        "command": "python reproductions/ablation/run.py",
+        "versions": versions(),
+        "gold_before": start,
+        "effects": effects(table),
+        "configurations": table,
+    }
     (HERE / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    picture(table, HERE / "ablation.png")
+    picture(table, start, HERE / "ablation.png")
     print(json.dumps({name: effect["shows"] for name, effect in result["effects"].items()}))
 
 
