@@ -14,7 +14,7 @@ from statistics import fmean, stdev
 from types import ModuleType
 from typing import Any
 
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, PositiveInt, TypeAdapter, field_validator
 
 from heedlm import runs
 from heedlm.config import Device, StageConfig
@@ -23,6 +23,7 @@ from heedlm.evals.student import quantile_975
 from heedlm.models.compute import find_device
 from heedlm.pipelines.chain import Chain, check_settings, merged
 from heedlm.report import forest, write_report
+from heedlm.rewards import RewardSource, files_of
 from heedlm.runs import Input, Run
 from heedlm.stages import best_of_n, evaluate, prefer, rl, sft
 
@@ -129,7 +130,7 @@ def run(config: Config, resume: Path | None = None) -> Run:
             this.note(methods=table, seeds=config.seeds, tries=config.tries)  # what is known so far survives a stop
         rows = [
             forest.Row(name, row["win_rate"], row["low"], row["high"], [one["win_rate"] for one in row["runs"]])
-            for name, row in sorted(table.items(), key=lambda item: -item[1]["win_rate"])
+            for name, row in _best_first(table)
             if row["runs"]
         ]
         drawing = this.path / "comparison.svg"
@@ -145,7 +146,7 @@ def describe(done: Run) -> str:
     head = f"{'method':<14}{'win rate, %':>20}{'gold':>8}{'reward':>9}{'KL':>7}{'length':>8}"
     head += f"{'time, s':>9}{'tokens':>9}{'rate':>10}"
     lines = [head]
-    for name, row in sorted(table.items(), key=lambda item: -(item[1]["win_rate"] or 0)):
+    for name, row in _best_first(table):
         if not row["runs"]:
             lines.append(f"{name:<14}{'failed':>20}  {row['failed'][0]}")
             continue
@@ -158,6 +159,11 @@ def describe(done: Run) -> str:
         )
     lines.append(f"picture: {done.path / 'comparison.svg'}")
     return "\n".join(lines)
+
+
+def _best_first(table: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Methods by their win rate; those whose training failed with every seed have none and come last."""
+    return sorted(table.items(), key=lambda item: -(item[1]["win_rate"] or 0.0))
 
 
 class _Contest:
@@ -261,7 +267,7 @@ class _Contest:
         given = {"model": str(trained.path), "against": self.config.model, "prompts": self.config.prompts, **settings}
         if self.config.judge:
             given["judge"] = self.config.judge
-        if self.config.reward and Path(self.config.reward).exists():
+        if self.config.reward:
             given["reward"] = self.config.reward
         return self._do("evaluate", given, place=place).info.results
 
@@ -307,3 +313,21 @@ def _check(config: Config) -> None:
         raise BadInput("reward= is missing: methods that sample learn from a reward; or leave them out of methods=")
     for role in ("prompts", "prompts_dev", "prompts_test"):
         runs.find_data(config.prompts, role)
+    # What is missing is told now, and not when the methods that come first have been trained for hours.
+    runs.find_model(config.model)
+    if config.data is not None and "#" not in config.data:  # a project's export is made by the stage that reads it
+        runs.find_data(config.data, "comparisons")
+    for source in (config.reward, config.judge):
+        _check_source(source)
+
+
+def _check_source(source: str | None) -> None:
+    """Refuse a reward or judge whose models are not there; rules and files of functions need none."""
+    if source is None:
+        return
+    given = TypeAdapter(RewardSource).validate_python(source)
+    for role, path in files_of(given).items():
+        if role != "reward_code":
+            runs.find_model(path)
+        elif not Path(path).is_file():
+            raise BadInput(f"{path}: no such Python file; give the path of a .py file on this machine with score")

@@ -88,11 +88,12 @@ def run(config: Config, resume: Path | None = None) -> Run:
     this = Run.resume(resume) if resume else Run.create("best_of_n", config, _inputs(config))
     with this:
         runs.quarantine(this, "prompts", prompts)
-        found = _Found()
+        found, sampled = _Found(), 0
         with progress("best_of_n", total=len(prompts.rows), unit="prompts") as bar:
             for start in range(0, len(prompts.rows), config.batch):
                 asked = prompts.rows[start : start + config.batch]
                 tokens = _choose(config, this, asked, engine, chat, reward, judge, start, found)
+                sampled += tokens
                 bar.advance(len(asked), tokens=tokens)
         shown = [made for made in map(_demonstration, found.kept) if made is not None]
         if not shown and not earlier:
@@ -106,6 +107,7 @@ def run(config: Config, resume: Path | None = None) -> Run:
         this.note(
             prompts=len(found.kept),
             answers=len(found.kept) * config.n,
+            tokens=sampled,
             left_out=len(found.kept) - len(shown),
             demonstrations=len(distinct),
             earlier=len(earlier),

@@ -10,7 +10,7 @@ from tests.unit.pipelines.test_demo import LIMIT, SMALL
 from tests.unit.train import tiny
 
 from heedlm import runs
-from heedlm.errors import BadInput
+from heedlm.errors import BadInput, NotFinite
 from heedlm.evals.student import quantile_975
 from heedlm.pipelines import compare, demo, loop
 from heedlm.pipelines.chain import merged
@@ -66,6 +66,49 @@ def test_every_method_is_tuned_on_development_prompts_and_measured_over_the_seed
     assert {item.role for info in roles for item in info.inputs} >= {"model"}
 
 
+def test_the_cost_counts_all_that_was_sampled_and_learned_from(compared):
+    """Of rejection: the answers that were thrown away too. Of PPO: those that its critic started on too."""
+    table = compared.info.results["methods"]
+
+    def learned(one):
+        return sum(row["tokens"] for row in Run.open(one["run"]).read_metrics())
+
+    for one in table["rejection"]["runs"]:
+        (kept,) = compared.path.glob(f"rejection/seed-{one['seed']}/best_of_n/*/run.json")
+        sampled = Run.open(kept.parent).info.results
+        assert sampled["tokens"] >= sampled["answers"] > sampled["prompts"]
+        assert one["tokens"] == learned(one) + sampled["tokens"]
+        assert one["seconds"] == Run.open(one["run"]).info.seconds + Run.open(kept.parent).info.seconds
+    for one in table["ppo"]["runs"]:
+        trained = Run.open(one["run"])
+        first, second = trained.read_metrics()
+        sampled = 8 * (first["length/mean"] + second["length/mean"])
+        assert len(trained.info.results["critic_pretraining_losses"]) == 1
+        assert sampled < one["tokens"] == learned(one) <= sampled + 8 * ONLINE["sampling"]["max_new_tokens"]
+    assert all(row["proxy"] is not None for row in table.values())
+
+
+def test_a_method_that_fails_with_every_seed_is_told_and_does_not_end_the_comparison(world, tmp_path, monkeypatch):
+    real = compare.prefer.run
+
+    def run(config, resume=None):
+        if config.objective.name == "ipo":
+            raise NotFinite("loss/train became nan in step 1")
+        return real(config, resume)
+
+    monkeypatch.setattr(compare.prefer, "run", run)
+    done = tiny.run(compare, tmp_path, **world, **SHORT, methods="ipo,dpo", seeds=1, tries=2)
+    row = done.info.results["methods"]["ipo"]
+    assert (row["win_rate"], row["runs"]) == (None, [])
+    assert row["failed"] == ["seed 0: loss/train became nan in step 1"]
+    assert set(row["tried"].values()) == {None}
+    lines = compare.describe(done).splitlines()
+    assert lines[1].startswith("dpo ")
+    assert lines[2].startswith("ipo ")
+    assert "failed  seed 0: loss/train became nan" in lines[2]
+    assert "dpo" in (done.path / "comparison.svg").read_text()
+
+
 def test_the_table_and_the_picture_name_every_method(compared):
     text = compare.describe(compared)
     picture = (compared.path / "comparison.svg").read_text()
@@ -98,6 +141,14 @@ def test_what_a_method_lacks_is_told_before_anything_is_trained(world, tmp_path)
         tiny.run(compare, tmp_path, **world, methods="dpq")
     with pytest.raises(BadInput, match="settings of ppo"):
         tiny.run(compare, tmp_path, **world, methods="ppo", ppo={"stesp": 3})
+    absent = str(tmp_path / "absent")
+    for name, value, told in (
+        ("model", absent, "no such model"), ("data", absent, "absent"), ("reward", absent, "no such model"),
+        ("reward", f"{world['reward']},{absent}", "no such model"), ("reward", f"{absent}.py", "no such Python file"),
+        ("judge", absent, "no such model"),
+    ):  # fmt: skip
+        with pytest.raises(BadInput, match=told):
+            tiny.run(compare, tmp_path, **world | {name: value}, methods="dpo,ppo")
     assert not list(tmp_path.iterdir())
 
 

@@ -100,6 +100,7 @@ class Reinforcement:
         self.watch = watch
         self.pending: Pending | None = None
         self.critic_losses: list[float] = []  # one for each buffer of its pretraining
+        self.critic_tokens = 0.0  # sampled in them, until the first step logs them
         self.critic_ready = critic is None
         self.rollbacks = 0  # after so many the settings are as careful as they are
         self.mean: dict[str, Tensor] = self._weights() if config.average is not None else {}
@@ -122,15 +123,14 @@ class Reinforcement:
         if self.controller is not None:
             self.beta = self.controller.update(values["kl/mean_nats"], self.config.rollouts)
         self._take_mean()
-        tokens = int(self.pending.experience.mask.sum())
-        self.pending = None
+        values["tokens"] += self.critic_tokens
+        self.pending, self.critic_tokens = None, 0.0
         done = perf_counter()
         return {
             **values,
             "kl/coef": self.beta,
             "time/collect_seconds": collected - began,
             "time/learn_seconds": done - collected,
-            "tokens": tokens,
         }
 
     def evaluate(self, index: int) -> Mapping[str, float]:
@@ -169,6 +169,7 @@ class Reinforcement:
             "controller": self.controller.state_dict() if self.controller else None,
             "watch": self.watch.state_dict(),
             "critic_losses": self.critic_losses,
+            "critic_tokens": self.critic_tokens,
             "critic_ready": self.critic_ready,
             "rollbacks": self.rollbacks,
             "mean": dict(self.mean),
@@ -188,6 +189,7 @@ class Reinforcement:
             self.controller.load_state_dict(state["controller"])
         self.watch.load_state_dict(state["watch"])
         self.critic_losses, self.critic_ready = list(state["critic_losses"]), bool(state["critic_ready"])
+        self.critic_tokens = float(state.get("critic_tokens", 0.0))  # checkpoints of earlier versions have none
         self.rollbacks, self.mean = int(state["rollbacks"]), dict(state["mean"])
         self.pending = None
         if state["pending"] is not None:
@@ -213,6 +215,7 @@ class Reinforcement:
         """The buffer of a step; where nothing can be learned from a prompt's answers others may take its place.
 
         The facts are those of the first answers, before any were left out: what the monitor sees stays comparable.
+        Only `tokens` counts all that were sampled: they cost the same, whether anything is learned from them or not.
         """
         objective, wanted = self.config.objective, self.order.batch
         label = f"buffer of step {index + 1}"
@@ -225,8 +228,9 @@ class Reinforcement:
             if missing <= 0:
                 break
             places = more.at(index * rounds + attempt)[:missing]
-            found, _ = self._collect(self._asked(places), self._seed(index, 4 + attempt), label)
+            found, others = self._collect(self._asked(places), self._seed(index, 4 + attempt), label)
             experience = Experience.cat([experience, found])
+            facts["tokens"] += others["tokens"]
         if rounds or objective.rows > 1:
             facts["group/taught"] = len(experience) / of_a_prompt / wanted
         return experience, facts
@@ -253,6 +257,7 @@ class Reinforcement:
         rewards = token_rewards(shaped, k1(logps, reference), mask, beta, reward.steps)
         facts = rollout_facts(rollouts, logps, reference, spread) | reward_facts(reward.total, shaped)
         facts |= {f"reward/part_{name}": float(part.mean()) for name, part in reward.parts.items()}
+        facts["tokens"] = float(rollouts.response_lengths.sum())
         facts |= {"text/distinct_2": distinct_n(texts, 2), "text/repetition_4": _mean([repetition(t) for t in texts])}
         values = returns = None
         if isinstance(objective, Ppo):
@@ -344,7 +349,8 @@ class Reinforcement:
         while len(losses) < config.pretrain and not _settled(losses, config.settled):
             index = len(losses)
             label = f"critic pretraining buffer {index + 1}"
-            experience, _ = self._collect(self._asked(order.at(index)), self._seed(index, 2), label)
+            experience, facts = self._collect(self._asked(order.at(index)), self._seed(index, 2), label)
+            self.critic_tokens += facts["tokens"]
             generator = torch.Generator().manual_seed(self._seed(index, 3))
             found = [
                 self._learn_critic(experience.select(rows), label)["critic/value_error"]
