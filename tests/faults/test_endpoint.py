@@ -1,6 +1,8 @@
 """A judge's endpoint that is late, hurried, broken or gone: the job ends, counts each, and pays for nothing twice."""
 
 import json
+import time
+from email.utils import formatdate
 
 import pytest
 from tests.unit.judges.naive import verdict
@@ -16,9 +18,9 @@ from heedlm.records import Comparison, read
 from heedlm.runs import Run
 from heedlm.stages import label
 
-FAULTS = ["late", "429", "500", "broken", "half", "empty", "503", "drop", "429 date", "late", "half"]
+FAULTS = ["late", "429", "500", "broken", "half", "empty", "503", "drop", "429 date", "late", "half", "drip", "deep"]
 COUNTED = {
-    "timeouts": 2, "too_many": 2, "server_errors": 2, "broken": 2, "dropped": 3, "retries": len(FAULTS),
+    "timeouts": 3, "too_many": 2, "server_errors": 2, "broken": 3, "dropped": 3, "retries": len(FAULTS),
 }  # fmt: skip
 SECRET = "sk-nobody-may-see-this"
 
@@ -81,7 +83,7 @@ def test_a_server_without_idempotency_is_paid_once_for_all_that_arrived(tmp_path
     with serving(Server(verdict, FAULTS, logprobs=True, charges_once=False)) as server:
         tiny.run(label, tmp_path, **settings(server, tmp_path))
     assert set(server.delivered.values()) == {1}
-    assert sum(server.charged.values()) == 20 + sum(fault in {"late", "half"} for fault in FAULTS)
+    assert sum(server.charged.values()) == 20 + sum(fault in {"late", "half", "drip"} for fault in FAULTS)
 
 
 def test_a_resumed_job_and_the_next_one_pay_for_nothing_again(tmp_path, monkeypatch):
@@ -139,6 +141,25 @@ def test_retry_after_is_honoured(tmp_path, wished):
     with serving(Server(verdict, [f"429 {wished}"], logprobs=True)) as server:
         tiny.run(label, tmp_path, **settings(server, tmp_path, count=2, parallel=1))
     assert server.at[1] - server.at[0] >= float(wished)
+
+
+@pytest.mark.parametrize(
+    ("wished", "least", "most"),
+    [
+        ("7", 7, 7), ("2.5", 2.5, 2.5), ("0", 0, 0), ("in a while", 0.001, 0.001), ("", 0.001, 0.001),
+        # A date half a minute ahead, whole seconds; and one that has passed.
+        (lambda: formatdate(time.time() + 30, usegmt=True), 28, 30),
+        (lambda: formatdate(time.time() - 30, usegmt=True), 0, 0),
+    ],
+    ids=["seconds", "a part of one", "none", "no time", "empty", "a date", "a date gone by"],
+)  # fmt: skip
+def test_retry_after_is_seconds_or_a_date(tmp_path, wished, least, most):
+    slept = []
+    with serving(Server(verdict, [f"429 {wished() if callable(wished) else wished or ' '}"], logprobs=True)) as server:
+        asking = client.Client(server.url, "m", replies=tmp_path / "replies.jsonl", sleep=slept.append)
+        assert asking.complete([{"messages": [{"role": "user", "content": "A or B?"}]}])[0].text == "B"
+    assert len(slept) == 1
+    assert least <= slept[0] <= most
 
 
 def test_too_long_a_wait_ends_the_job(tmp_path):

@@ -43,8 +43,13 @@ class Asked(Config):
         """How likely each option is as the reply to each question."""
         raise TypeError(f"{type(self).__name__} does not say how it chooses")
 
-    def write(self, questions: Sequence[str], *, tokens: int, temperature: float, seed: int) -> list[str | None]:
-        """A reply of at most so many tokens to each question; None where there was none."""
+    def write(
+        self, questions: Sequence[str], *, tokens: int, temperature: float, seed: int, whole: bool = False
+    ) -> list[str | None]:
+        """A reply of at most so many tokens to each question; None where there was none.
+
+        With `whole`, also None where it was not at its end by then.
+        """
         raise TypeError(f"{type(self).__name__} does not say how it writes")
 
     def prepare(self, questions: Sequence[str], tokens: int) -> None:
@@ -101,12 +106,15 @@ class Asked(Config):
         return [None if reply is None else frames.read_text(reply, "CRITIQUE") for reply in replies]
 
     def revise(self, cases: Sequence[Case], critiques: Sequence[str], seed: int = 0) -> list[str | None]:
-        """A better answer in the light of each critique; None where the reply could not be read."""
+        """A better answer in the light of each critique; None where the reply could not be read, or was cut.
+
+        A revision is learned from: one without its end would teach the end in the wrong place.
+        """
         asked = [
             frames.revision(case.prompt.messages, case.answer, found, case.request("revision"))
             for case, found in zip(cases, critiques, strict=True)
         ]
-        replies = self.write(asked, tokens=512, temperature=_GRADING_TEMPERATURE, seed=seed)
+        replies = self.write(asked, tokens=frames.WHOLE, temperature=_GRADING_TEMPERATURE, seed=seed, whole=True)
         return [None if reply is None else frames.read_text(reply, "REVISION") for reply in replies]
 
 

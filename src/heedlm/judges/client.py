@@ -28,10 +28,22 @@ _LARGEST = 8 * 2**20  # bytes of a reply
 
 
 class Completion(NamedTuple):
-    """What came back: the text, and for its first tokens the likeliest ones with their log-probabilities (nats)."""
+    """What came back: the text, and for its first tokens the likeliest ones with their log-probabilities (nats).
+
+    `cut` says that the text was not at its end when it had as many tokens as it may.
+    """
 
     text: str
     top: tuple[tuple[tuple[str, float], ...], ...] = ()
+    cut: bool = False
+
+
+class Received(NamedTuple):
+    """A whole response: status, headers, and what the endpoint sent."""
+
+    status: int
+    headers: httpx.Headers
+    content: bytes
 
 
 class Spent(NamedTuple):
@@ -54,11 +66,12 @@ class Replies:
         for row in read_lines(self.path):
             if isinstance(row.get("key"), str) and isinstance(row.get("text"), str):
                 top = tuple(tuple((str(t), float(p)) for t, p in place) for place in row.get("top", ()))
-                self.known[row["key"]] = Completion(row["text"], top)
+                self.known[row["key"]] = Completion(row["text"], top, row.get("cut") is True)
 
     def keep(self, key: str, reply: Completion) -> None:
         """Put a reply on the disk before anything is done with it."""
-        line = json.dumps({"key": key, "text": reply.text, "top": reply.top}, ensure_ascii=False) + "\n"
+        row = {"key": key, "text": reply.text, "top": reply.top} | ({"cut": True} if reply.cut else {})
+        line = json.dumps(row, ensure_ascii=False) + "\n"
         with self._lock:
             self.known[key] = reply
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -200,20 +213,20 @@ class Client:
         self._count("requests")
         try:
             # A server that knows this header does not charge twice for a request that it answered too late.
-            headers = {"Idempotency-Key": self._id(body)}
-            response = http.post(f"{self.url}/chat/completions", json={"model": self.model, **sent}, headers=headers)
+            response = self._post(http, {"model": self.model, **sent}, {"Idempotency-Key": self._id(body)})
         except httpx.TimeoutException:
             return "timeouts", None
         except httpx.HTTPError:
             return "dropped", None
         except httpx.InvalidURL as error:
             raise BadInput(f"url: {error}") from None
-        status = response.status_code
+        status = response.status
         if status == 200:
-            reply = _read(response)
+            raw = _json(response.content)
+            reply = _read(raw)
             if reply is None:
                 return "broken", None
-            self._pay(sent, response.json(), reply)
+            self._pay(sent, raw, reply)
             self.replies.keep(self._id(body), reply)
             return "", None
         if status == 429 or status >= 500 or status == 408:
@@ -227,7 +240,24 @@ class Client:
             return self._attempt(http, body)
         raise BadInput(f"{self.url}: refuses the request with status {status}: {told[:300]}")
 
-    def _wished_wait(self, response: httpx.Response) -> float | None:
+    def _post(self, http: httpx.Client, body: Mapping[str, Any], headers: Mapping[str, str]) -> Received:
+        """The response, which must be there in whole within the attempt's seconds, however slowly it drips.
+
+        Raises:
+            TimeoutException: It is not.
+            HTTPError: There is none, or only a part of one.
+        """
+        until, content = time.monotonic() + self._timeout, bytearray()
+        with http.stream("POST", f"{self.url}/chat/completions", json=body, headers=headers) as response:
+            for part in response.iter_bytes():
+                content += part
+                if time.monotonic() > until:
+                    raise httpx.ReadTimeout("the reply was not whole in time", request=response.request)
+                if len(content) > _LARGEST:
+                    break  # what it holds so far is no JSON, and more is not read
+        return Received(response.status_code, response.headers, bytes(content))
+
+    def _wished_wait(self, response: Received) -> float | None:
         """Seconds of the Retry-After header, which holds a number or a date."""
         wished = response.headers.get("retry-after", "").strip()
         if not wished:
@@ -246,13 +276,13 @@ class Client:
             )
         return max(0.0, wait) if wait == wait else None
 
-    def _told(self, response: httpx.Response) -> str:
+    def _told(self, response: Received) -> str:
         """The endpoint's own words in one line, without the key."""
+        raw = _json(response.content)
         try:
-            raw = response.json()
             text = str(raw["error"]["message"] if isinstance(raw["error"], dict) else raw["error"])
-        except (ValueError, KeyError, TypeError):
-            text = response.text
+        except (KeyError, TypeError):
+            text = response.content.decode("utf-8", "replace")
         line = " ".join(text.split()) or "no message"
         return line.replace(self._key, "[key]") if self._key else line
 
@@ -282,16 +312,22 @@ def tokens_of(text: str) -> int:
     return 1 + plain // 4 + len(text) - plain
 
 
-def _read(response: httpx.Response) -> Completion | None:
-    """The reply of a response with status 200, or None if it is not what it should be."""
+def _json(content: bytes) -> Any:
+    """What the bytes say, or None if they are no JSON; nesting without end is none either."""
     try:
-        if len(response.content) > _LARGEST:
-            return None
-        choice = response.json()["choices"][0]
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _read(raw: Any) -> Completion | None:
+    """The reply in a response with status 200, or None if it is not what it should be."""
+    try:
+        choice = raw["choices"][0]
         text = choice["message"]["content"]
-        if not isinstance(text, str):
-            return None
-    except (ValueError, KeyError, IndexError, TypeError):
+    except (KeyError, IndexError, TypeError):
+        return None
+    if not isinstance(text, str):
         return None
     try:
         places = (choice.get("logprobs") or {}).get("content") or []
@@ -301,4 +337,4 @@ def _read(response: httpx.Response) -> Completion | None:
         )
     except (AttributeError, KeyError, TypeError, ValueError):
         top = ()
-    return Completion(text, top)
+    return Completion(text, top, choice.get("finish_reason") == "length")

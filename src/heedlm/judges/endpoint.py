@@ -89,11 +89,13 @@ class Endpoint(Asked):
         wish = {"max_tokens": frames.SHORT, "temperature": 0, "logprobs": True, "top_logprobs": 20}
         return [_choice(reply, options) for reply in self._client().complete([_body(q, wish) for q in questions])]
 
-    def write(self, questions: Sequence[str], *, tokens: int, temperature: float, seed: int) -> list[str | None]:
-        """A reply of at most so many tokens to each question; None where there was none."""
+    def write(
+        self, questions: Sequence[str], *, tokens: int, temperature: float, seed: int, whole: bool = False
+    ) -> list[str | None]:
+        """A reply of at most so many tokens to each question; None where there was none; see `Asked.write`."""
         wish = {"max_tokens": tokens, "temperature": temperature, "seed": seed}
         replies = self._client().complete([_body(q, wish) for q in questions])
-        return [None if reply is None else reply.text for reply in replies]
+        return [None if reply is None or (whole and reply.cut) else reply.text for reply in replies]
 
     def prepare(self, questions: Sequence[str], tokens: int) -> None:
         """Say on stderr what so many questions will cost at most.

@@ -54,8 +54,10 @@ class Local(Asked):
                 found[place] = Choice(softmax(sums), told)
         return found
 
-    def write(self, questions: Sequence[str], *, tokens: int, temperature: float, seed: int) -> list[str | None]:
-        """A reply to each question; None where the question leaves no room for `tokens`."""
+    def write(
+        self, questions: Sequence[str], *, tokens: int, temperature: float, seed: int, whole: bool = False
+    ) -> list[str | None]:
+        """A reply to each question; None where the question leaves no room for `tokens`; see `Asked.write`."""
         from heedlm.models.forward import context_limit
         from heedlm.rollout import Native, Sampling
 
@@ -67,8 +69,8 @@ class Local(Asked):
             sampling = Sampling(temperature=temperature, max_new_tokens=tokens)
             engine = Native().bind(model, chat.tokenizer)
             rollouts = engine.generate([fronts[i] for i in places], sampling, seed)
-            for place, ids in zip(places, rollouts.responses(), strict=True):
-                found[place] = chat.decode(ids)
+            for place, ids, ended in zip(places, rollouts.responses(), rollouts.ended.tolist(), strict=True):
+                found[place] = chat.decode(ids) if ended or not whole else None
         return found
 
 

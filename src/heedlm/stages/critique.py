@@ -183,13 +183,16 @@ def _beside(config: Config) -> list[Demonstration]:
 
 
 def _prepare(config: Config, found: Sequence[Principle], rows: Sequence[Answers]) -> None:
-    """Have a reviewer that costs money say how much: later rounds are taken to be as long as the first."""
+    """Have a reviewer that costs money say how much: later rounds are taken to be as long as the first.
+
+    Of a round's two questions one may be replied to with a whole answer, so both are counted as if they were.
+    """
     if isinstance(config.reviewer, Asked):
         longest = max(found, key=lambda each: len(each.request("critique", "en")))
         asked = [
             frames.critique(row.prompt, row.answers[0].text, longest.request("critique", row.meta.lang)) for row in rows
         ]
-        config.reviewer.prepare(asked * (2 * config.rounds), frames.LONG)
+        config.reviewer.prepare(asked * (2 * config.rounds), frames.WHOLE)
 
 
 def _inputs(config: Config) -> list[Input]:

@@ -20,7 +20,8 @@ class Endpoint:
 
     Args:
         answer: The reply to a question.
-        faults: late, 429, 429 date, 500, 503, broken, empty, half, drop.
+        faults: late, drip (a byte now and then), 429, 429 date, 500, 503, broken, deep (brackets), empty, half, cut (a
+            reply that was not at its end), drop.
         logprobs: Whether log-probabilities of the first token are given; a request for them is refused if not.
         charges_once: Whether it keeps an answer that did not arrive and does not charge for it again.
     """
@@ -41,7 +42,7 @@ class Endpoint:
         with self.lock:
             return self.faults.pop(0) if self.faults else ""
 
-    def reply(self, body: dict[str, Any]) -> bytes:
+    def reply(self, body: dict[str, Any], finish: str = "stop") -> bytes:
         """The whole answer, charged for."""
         question = body["messages"][0]["content"]
         said = self.answer(question)
@@ -49,7 +50,9 @@ class Endpoint:
         with self.lock:
             if not (self.charges_once and self.charged[key]):
                 self.charged[key] += 1
-        choice: dict[str, Any] = {"index": 0, "message": {"role": "assistant", "content": said}}
+        choice: dict[str, Any] = {
+            "index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": finish,
+        }  # fmt: skip
         if self.logprobs:
             top = [{"token": said, "logprob": -0.1}, {"token": "B" if said == "A" else "A", "logprob": -2.5}]
             choice["logprobs"] = {"content": [{"token": said, "logprob": -0.1, "top_logprobs": top}]}
@@ -91,6 +94,12 @@ def serving(endpoint: Endpoint) -> Iterator[Endpoint]:
                 whole = endpoint.reply(body)
                 time.sleep(SLOW)
                 self.send(200, whole)
+            elif fault == "drip":
+                self.drip(endpoint.reply(body))
+            elif fault == "cut":
+                self.send(200, endpoint.reply(body, "length"))
+            elif fault == "deep":
+                self.send(200, b'{"choices": ' + b"[" * 100_000)
             elif fault.startswith("429"):
                 wait = "Wed, 21 Oct 2015 07:28:00 GMT" if fault == "429 date" else fault.partition(" ")[2] or "0.05"
                 self.send(429, b'{"error": {"message": "slow down"}}', {"Retry-After": wait})
@@ -105,6 +114,17 @@ def serving(endpoint: Endpoint) -> Iterator[Endpoint]:
                 whole = endpoint.reply(body) if fault == "half" else b""
                 self.send(200, whole[: len(whole) // 2], {"Content-Length": str(len(whole) + 10)})
                 self.close_connection = True
+
+        def drip(self, whole: bytes) -> None:
+            """Never silent for long, and never done in time."""
+            self.send(200, whole[:1], {"Content-Length": str(len(whole))})
+            for at in range(1, len(whole)):
+                time.sleep(SLOW / 8)
+                try:
+                    self.wfile.write(whole[at : at + 1])
+                except OSError:
+                    break
+            self.close_connection = True
 
         def send(self, status: int, content: bytes, more: dict[str, str] | None = None) -> None:
             try:

@@ -74,6 +74,7 @@ def test_a_local_model_writes_the_same_for_the_same_seed_and_nothing_without_roo
     assert none is None
     assert judge.write(questions, tokens=12, temperature=1.0, seed=3) == [one, None]
     assert judge.write(questions[:1], tokens=12, temperature=1.0, seed=4) != [one]
+    assert judge.write(questions[:1], tokens=12, temperature=1.0, seed=3, whole=True) == [None], "it has no end yet"
     case = Case(Prompt(messages=PROMPT), "By the pond.")
     assert judge.grade([case]) == [None], "a model without training gives no readable grade"
 

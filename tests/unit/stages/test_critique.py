@@ -149,6 +149,34 @@ def test_an_endpoint_reviews_by_the_principle_drawn(tmp_path):
     assert "gold_by_round" not in facts
 
 
+def test_a_revision_that_was_cut_is_not_learned_from_and_the_cost_counts_whole_ones(tmp_path, capsys):
+    """The second of three revisions ends at the limit; a second run takes what is kept, and the cut with it."""
+
+    def reply(question):
+        return "CRITIQUE: It is rude." if "CRITIQUE:" in question else "REVISION: A kind"
+
+    write(tmp_path / "answers.jsonl", [row(number, "A rude answer.") for number in range(3)])
+    with serving(Server(reply, [*[""] * 4, "cut"])) as server:
+        judge = {
+            "name": "endpoint", "url": server.url, "model": "m", "parallel": 1,
+            "replies": str(tmp_path / "replies.jsonl"), "price": {"tokens_in": 0.0, "tokens_out": 1e6},
+        }  # fmt: skip
+        given = {"answers": tmp_path / "answers.jsonl", "rounds": 1, "reviewer": judge, "dev_share": 0}
+        first = tiny.run(critique, tmp_path / "a", **given)
+        told = capsys.readouterr().err
+        endpoint._client.cache_clear()
+        again = tiny.run(critique, tmp_path / "b", **given)
+    endpoint._client.cache_clear()
+    for run in (first, again):
+        assert (run.info.results["dropped_revisions"], run.info.results["prompts"]) == (1, 2)
+        assert [each["dropped"] for each in reviews(run)] == [None, "revision", None]
+    assert len(server.bodies) == 6
+    assert max(body["max_tokens"] for body in server.bodies) == 512
+    # Three answers, a critique and a revision of each.
+    assert "6 questions" in told
+    assert f"cost at most {6 * 512:.2f}" in told
+
+
 def test_a_reviewer_needs_the_truth_it_reviews_by(tmp_path):
     write(tmp_path / "answers.jsonl", [row(0, "An answer.")])
     with pytest.raises(BadInput, match=r"no ground truth \(meta.task\); the village reviewer needs it"):
