@@ -7,6 +7,7 @@ import json
 import pytest
 from tests.unit.judges.server import Endpoint as Server
 from tests.unit.judges.server import serving
+from tests.unit.pipelines.test_compare import counted_polls, killed_and_resumed
 from tests.unit.train import tiny
 
 from heedlm import runs
@@ -158,6 +159,21 @@ def test_a_constitutional_round_runs_through_and_measures_gold_before_and_after(
     rows = read(found["comparison/label"].output("comparisons"), Comparison).rows
     assert {each.group for each in rows} <= {each.id for each in principles()}
     assert len({each.group for each in rows}) > 3
+
+
+@pytest.mark.parametrize("share", [0.2, 0.95])
+def test_a_constitutional_round_killed_midway_ends_as_if_it_had_not_been(material, tmp_path, share):
+    """While the first model learns from revisions, and while the last one learns from the reward."""
+    settings = {"ppo": {"steps": 3, "rollouts": 4, "minibatch": 2, "watch": 2, "critic": {"pretrain": 1}} | LIMIT}
+
+    def start(out):
+        return constituted(material, out, **settings)
+
+    with counted_polls() as polls:
+        whole = start(tmp_path / "whole")
+    again = killed_and_resumed(start, tmp_path / "part", int(share * len(polls)))
+    first, second = (done.info.results | {"model": ""} for done in (whole, again))
+    assert first == second
 
 
 def test_the_villages_judges_weigh_what_their_principle_is_about(material):

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from tests.unit.pipelines.test_demo import LIMIT, SMALL
 from tests.unit.train import tiny
 
 from heedlm import runs
-from heedlm.errors import BadInput, NotFinite
+from heedlm.cli import main
+from heedlm.errors import BadInput, Interrupted, NotFinite
 from heedlm.evals.student import quantile_975
 from heedlm.pipelines import compare, demo, loop
 from heedlm.pipelines.chain import merged
@@ -184,15 +186,86 @@ def test_hostile_names_stay_text_in_the_picture():
     assert "a &amp; b" in picture
 
 
-@pytest.fixture(scope="module")
-def looped(world, tmp_path_factory):
-    given = {
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_a_comparison_killed_while_a_method_trains_ends_as_if_it_had_not_been(world, tmp_path, share):
+    given = {**world, **SHORT, "methods": "dpo,rloo", "seeds": 1, "tries": 2}
+
+    def start(out):
+        return tiny.run(compare, out, **given)
+
+    with counted_polls() as polls:
+        whole = start(tmp_path / "whole")
+    again = killed_and_resumed(start, tmp_path / "part", int(share * len(polls)))
+    timeless = [json.loads(json.dumps(done.info.results["methods"])) for done in (whole, again)]
+    for table in timeless:
+        for row in table.values():
+            for figures in (row, *row["runs"]):
+                del figures["seconds"]
+                figures.pop("run", None)
+    assert timeless[0] == timeless[1]
+
+
+@contextmanager
+def counted_polls():
+    """How often it is asked whether to stop."""
+    polls = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "stop_requested", lambda: polls.append(1))
+        yield polls
+
+
+def killed_and_resumed(start, out, at):
+    """Stop from the so-manieth time on that it is asked, leave the files as a kill does, and go on."""
+    polls = []
+
+    def stop_requested():
+        polls.append(1)
+        return len(polls) >= at
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "stop_requested", stop_requested)
+        with pytest.raises(Interrupted):
+            start(out)
+    stopped = [path for path in out.rglob("run.json") if Run.open(path.parent).info.status == "interrupted"]
+    assert len(stopped) == 2, "the chain, and the stage that it was in"
+    for path in stopped:
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "running", "finished": None}))
+    path = min(stopped, key=lambda each: len(each.parts)).parent
+    assert main(["resume", str(path), "--quiet"]) == 0
+    return Run.open(path)
+
+
+def rounds_of(world):
+    return {
         **{key: world[key] for key in ("model", "prompts")},
         **{key: SMALL[key] for key in ("label", "reward", "evaluate")},
         "sample": {"answers": 3} | LIMIT,
         "ppo": ONLINE,
+        "rounds": 2,
+        "fresh": 25,
     }
-    return tiny.run(loop, tmp_path_factory.mktemp("loop"), rounds=2, fresh=25, **given)
+
+
+@pytest.fixture(scope="module")
+def looped(world, tmp_path_factory):
+    with counted_polls() as polls:
+        done = tiny.run(loop, tmp_path_factory.mktemp("loop"), **rounds_of(world))
+    done.polls = len(polls)
+    return done
+
+
+@pytest.mark.parametrize("share", [0.55, 0.95])
+def test_a_loop_killed_within_a_round_ends_as_if_it_had_not_been(looped, world, tmp_path, share):
+    """In the second round, while its reward model or its policy trains."""
+    again = killed_and_resumed(lambda out: tiny.run(loop, out, **rounds_of(world)), tmp_path, int(share * looped.polls))
+    rows = [[{**row, "model": ""} for row in done.info.results["rounds"]] for done in (looped, again)]
+    assert rows[0] == rows[1]
+    assert len(rows[0]) == 2
+    resumed = [path for path in again.path.glob("round-*/*/*/run.json") if Run.open(path.parent).info.resumed]
+    assert [path.relative_to(again.path).parts[0] for path in resumed] == ["round-2"]
+    for role in ("comparisons", "comparisons_test"):
+        one, two = (done.path / "round-2" / f"{role}.jsonl" for done in (looped, again))
+        assert [row.ranks for row in read(one, Comparison)] == [row.ranks for row in read(two, Comparison)]
 
 
 def inputs(run: Run) -> dict[str, Path]:
