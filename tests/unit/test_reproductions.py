@@ -37,6 +37,7 @@ monitor = module(FOLDER / "monitor" / "run.py")
 guard = module(FOLDER / "guard" / "run.py")
 ablation = module(FOLDER / "ablation" / "run.py")
 overoptimisation = module(FOLDER / "over-optimisation" / "run.py")
+stories = module(FOLDER / "stability" / "stories.py")
 rounds = module(FOLDER / "rounds" / "run.py")
 
 
@@ -231,3 +232,19 @@ def test_rounds_are_held_against_what_was_before_the_first(last, holds):
     table = {"0": [made(0.58, 0.6), made(0.6, 0.62), made(last, 0.55)]}
     assert [claim["holds"] for claim in rounds.claims(table).values()] == holds
     assert not any(claim["holds"] for claim in rounds.claims({}).values())
+
+
+@pytest.mark.parametrize(
+    ("rates", "stumbled", "ruined"),
+    [
+        ([0.5, 0.6, 0.7, 0.7], None, None),
+        ([0.2, 0.5, 0.7, 0.7], None, None),  # one bad evaluation is chance
+        ([0.2, 0.2, 0.7, 0.7], 10, None),  # it got up again
+        ([0.5, 0.8, 0.6, 0.3], 30, 30),  # a tenth below its best, then below the start
+        ([0.5, 0.8, 0.68, 0.69], None, None),  # within chance of nine tenths of the best
+        ([0.6, 0.6, 0.6, 0.2], 40, 40),  # after the last there is no next one
+    ],
+)
+def test_a_win_rate_that_falls_beyond_chance(rates, stumbled, ruined):
+    found = row(rates, rates=rates) | {"high": [rate + 0.05 for rate in rates]}
+    assert (stories.stumbled(found), stories.ruined(found)) == (stumbled, ruined)

@@ -60,6 +60,18 @@ class Endpoint:
         return json.dumps({"choices": [choice], "usage": usage}).encode()
 
 
+def drip(handler: Any, whole: bytes) -> None:
+    """Send an answer that is never silent for long, and never done in time."""
+    handler.send(200, whole[:1], {"Content-Length": str(len(whole))})
+    handler.close_connection = True
+    for at in range(1, len(whole)):
+        time.sleep(SLOW / 8)
+        try:
+            handler.wfile.write(whole[at : at + 1])
+        except OSError:
+            return
+
+
 @contextmanager
 def serving(endpoint: Endpoint) -> Iterator[Endpoint]:
     """The endpoint at `endpoint.url`, until the block ends."""
@@ -95,7 +107,7 @@ def serving(endpoint: Endpoint) -> Iterator[Endpoint]:
                 time.sleep(SLOW)
                 self.send(200, whole)
             elif fault == "drip":
-                self.drip(endpoint.reply(body))
+                drip(self, endpoint.reply(body))
             elif fault == "cut":
                 self.send(200, endpoint.reply(body, "length"))
             elif fault == "deep":
@@ -114,17 +126,6 @@ def serving(endpoint: Endpoint) -> Iterator[Endpoint]:
                 whole = endpoint.reply(body) if fault == "half" else b""
                 self.send(200, whole[: len(whole) // 2], {"Content-Length": str(len(whole) + 10)})
                 self.close_connection = True
-
-        def drip(self, whole: bytes) -> None:
-            """Never silent for long, and never done in time."""
-            self.send(200, whole[:1], {"Content-Length": str(len(whole))})
-            for at in range(1, len(whole)):
-                time.sleep(SLOW / 8)
-                try:
-                    self.wfile.write(whole[at : at + 1])
-                except OSError:
-                    break
-            self.close_connection = True
 
         def send(self, status: int, content: bytes, more: dict[str, str] | None = None) -> None:
             try:
