@@ -220,7 +220,7 @@ def main() -> None:
     rows = gather(HERE / "stories", every, args.out, more=bounds)
     lines = {row["shard"].removeprefix("stories-"): (row["curve"]["step"], row["curve"]["win_rate"]) for row in rows}
     bands = {row["shard"].removeprefix("stories-"): (row["low"], row["high"]) for row in rows}
-    title = "stories260K: win rate over the start by the rule, 256 unseen openings"
+    title = "stories260K: win rate over the start, by the rule"
     curves(HERE / "stories" / "win-rate.png", lines, x="step", y="win rate", title=title, bands=bands, level=0.5)
     result = {"command": "python reproductions/stability/stories.py", "versions": versions(), "claims": claims(rows)}
     (HERE / "stories" / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

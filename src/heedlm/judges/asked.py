@@ -55,6 +55,11 @@ class Asked(Config):
     def prepare(self, questions: Sequence[str], tokens: int) -> None:
         """Told before questions are asked for replies of at most `tokens`; a judge that costs money says how much."""
 
+    def prepare_ratings(self, prompts: Sequence[Sequence[Message]], count: int, tokens: int) -> None:
+        """Told before `count` answers of at most so many tokens to such prompts are rated; see `prepare`."""
+        asked = [frames.rating(prompt, "word" * tokens, self.question or _QUALITY) for prompt in prompts]
+        self.prepare([asked[place % len(asked)] for place in range(count)], frames.SHORT)
+
     def usage(self) -> dict[str, float]:
         """What was asked so far and what it cost, for a judge that keeps count."""
         return {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import torch
@@ -11,6 +12,7 @@ from pydantic import BeforeValidator, Field
 from heedlm.config import Config
 from heedlm.judges import Endpoint, Local, centred
 from heedlm.models.chat import Chat
+from heedlm.records import Prompt
 from heedlm.rewards.types import Episodes, Reward
 
 _log = logging.getLogger(__name__)
@@ -36,6 +38,19 @@ class Judged(Config):
     def open(self, chat: Chat, device: torch.device | str = "cpu") -> Judged:
         """Nothing to load; a local judge is loaded when it is first asked."""
         return self
+
+    def prepare(self, prompts: Sequence[Prompt], count: int, tokens: int) -> None:
+        """Have a judge that costs money say how much it is to rate `count` answers of at most so many tokens.
+
+        Args:
+            prompts: What they answer; the first 64 are taken for all.
+            count: Answers that will be rated.
+            tokens: What an answer may hold.
+
+        Raises:
+            BadInput: That is more than may be spent.
+        """
+        self.judge.prepare_ratings([prompt.messages for prompt in prompts[:64]], count, tokens)
 
     def score(self, episodes: Episodes) -> Reward:
         """(B,) rewards; the part `unreadable` is 1 where no rating could be read.

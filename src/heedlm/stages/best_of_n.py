@@ -25,7 +25,7 @@ from heedlm.ops.ranking import best_of_n_kl, unbiased_best_of_n
 from heedlm.progress import progress
 from heedlm.records import Answer, Answers, Demonstration, Message, Prompt, read, write
 from heedlm.records.types import Row
-from heedlm.rewards import Episodes, GoldReward, RewardSource, files_of
+from heedlm.rewards import Episodes, GoldReward, Judged, RewardSource, files_of
 from heedlm.rollout import Engine, Native, Sampling
 from heedlm.rollout.answering import answer, fitting
 from heedlm.runs import Input, Run
@@ -85,6 +85,9 @@ def run(config: Config, resume: Path | None = None) -> Run:
     engine = config.engine.bind(model, tokenizer)
     reward = config.reward.open(chat, device)
     judge = _judge(config, prompts.rows, chat, device)
+    for source in (config.reward, config.watch_by):
+        if isinstance(source, Judged):
+            source.prepare(prompts.rows, len(prompts.rows) * config.n, config.sampling.max_new_tokens)
     this = Run.resume(resume) if resume else Run.create("best_of_n", config, _inputs(config))
     with this:
         runs.quarantine(this, "prompts", prompts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from heedlm.monitor.detector import Detector
 from heedlm.monitor.guard import Guard
 from heedlm.objectives import OnlineDpo, Ppo
 from heedlm.records import Demonstration, Document, Prompt, Rows, read
-from heedlm.rewards import ScalarSource, files_of, is_learned
+from heedlm.rewards import Judged, ScalarSource, files_of, is_learned
 from heedlm.rollout.answering import fitting
 from heedlm.runs import Input, Run
 from heedlm.stages.rl import groups
@@ -62,6 +63,7 @@ def run(config: Config, resume: Path | None = None) -> Run:
     watched = _watched(config)
     if watched is not None:
         watched = fitting(watched, chat, model, config.sampling.max_new_tokens)
+    _show_cost(config, prompts.rows)
     mix = _mix(config, chat, model)
     judge = config.watch_by.open(chat, device) if config.watch_by is not None else None
     this = Run.resume(resume) if resume else Run.create("ppo", config, _inputs(config))
@@ -128,6 +130,18 @@ def _check(config: Config) -> None:
     held = config.kl.coef > 0 or isinstance(config.objective, OnlineDpo)
     if not held and config.on_collapse == "off" and is_learned(config.reward):
         _log.warning("kl.coef=0 with guard=off: nothing holds the policy, and nothing is done when it collapses")
+
+
+def _show_cost(config: Config, prompts: Sequence[Prompt]) -> None:
+    """Have a judge whose ratings cost money say how much at most, before the first answer is sampled."""
+    objective, every = config.objective, config.cadence.evaluate
+    buffers = config.steps + (
+        config.critic.pretrain if isinstance(objective, Ppo) else config.steps * objective.resample
+    )
+    looks = 2 + (config.steps // every if every else 0)  # the starting policy's answers are one of them
+    for source, rated in ((config.reward, buffers * config.rollouts), (config.watch_by, 0)):
+        if isinstance(source, Judged):
+            source.prepare(prompts, rated + looks * config.watch, config.sampling.max_new_tokens)
 
 
 def _reference(config: Config, policy: PreTrainedModel, chat: Chat) -> PreTrainedModel:
