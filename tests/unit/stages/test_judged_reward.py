@@ -52,10 +52,11 @@ def test_the_cost_of_a_judges_reward_is_shown_and_refused_before_the_first_quest
         assert 0 < sum(server.delivered.values()) <= 16
         asked = len(server.bodies)
         for stage, more in ((rl, {"steps": 2, "rollouts": 4, "minibatch": 2}), (best_of_n, {"n": 4})):
-            with pytest.raises(BadInput, match="max_cost: up to .* would be spent and 20.00 may be"):
+            with pytest.raises(BadInput, match=r"max_cost: up to .* would be spent and 20\.00 may be"):
                 tiny.run(
                     stage, tmp_path / "b", model=material / "model", prompts=material / "prompts.jsonl",
-                    reward={"name": "judged", "judge": paid(server, tmp_path, max_cost=20.0)}, **more,
+                    reward={"name": "judged", "judge": paid(server, tmp_path, max_cost=20.0)},
+                    sampling={"max_new_tokens": 6}, **more,
                 )  # fmt: skip
         assert len(server.bodies) == asked
         assert not (tmp_path / "b").exists()

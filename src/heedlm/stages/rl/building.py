@@ -135,11 +135,9 @@ def _check(config: Config) -> None:
 def _show_cost(config: Config, prompts: Sequence[Prompt]) -> None:
     """Have a judge whose ratings cost money say how much at most, before the first answer is sampled."""
     objective, every = config.objective, config.cadence.evaluate
-    buffers = config.steps + (
-        config.critic.pretrain if isinstance(objective, Ppo) else config.steps * objective.resample
-    )
+    more = config.critic.pretrain if isinstance(objective, Ppo) else config.steps * objective.resample
     looks = 2 + (config.steps // every if every else 0)  # the starting policy's answers are one of them
-    for source, rated in ((config.reward, buffers * config.rollouts), (config.watch_by, 0)):
+    for source, rated in ((config.reward, (config.steps + more) * config.rollouts), (config.watch_by, 0)):
         if isinstance(source, Judged):
             source.prepare(prompts, rated + looks * config.watch, config.sampling.max_new_tokens)
 
