@@ -107,8 +107,13 @@ def test_a_resumed_job_and_the_next_one_pay_for_nothing_again(tmp_path, monkeypa
         replies.write_bytes(replies.read_bytes()[:-9])
         (path / "verdicts.jsonl").write_bytes((path / "verdicts.jsonl").read_bytes()[:-9])
         fresh_process()
+        used = Run.open(path).info.results["usage"]
+        assert (used["requests"], used["server_errors"], used["dropped"]) == (18, 1, 1)
         assert main(["resume", str(path), "--quiet"]) == 0
         assert Run.open(path).info.results["prompts"] == 10
+        total = Run.open(path).info.results["usage"]
+        assert (total["requests"], total["server_errors"], total["dropped"]) == (18 + 5, 1, 1)
+        assert total["cost"] > used["cost"] > 0
         assert len(server.charged) == 20
         before = sum(server.delivered.values())
         assert before == 21  # the one reply whose line was torn

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic import Field
@@ -121,6 +121,31 @@ class Asked(Config):
         ]
         replies = self.write(asked, tokens=frames.WHOLE, temperature=_GRADING_TEMPERATURE, seed=seed, whole=True)
         return [None if reply is None else frames.read_text(reply, "REVISION") for reply in replies]
+
+
+class Tally:
+    """What a judge used for one run: not what others asked it in this process, but what was used before a resumption.
+
+    Args:
+        who: The judge; others than `Asked` keep no count.
+        earlier: What the run had used when it stopped.
+    """
+
+    def __init__(self, who: object, earlier: Mapping[str, float]) -> None:
+        self.who = who if isinstance(who, Asked) else None
+        self.earlier, self.start = earlier, self._now()
+
+    def so_far(self) -> dict[str, dict[str, float]]:
+        """`{"usage": counts}`, those of 0 left out; nothing for a judge that keeps no count."""
+        if self.who is None:
+            return {}
+        now = self._now()
+        counts = {name: now.get(name, 0) - self.start.get(name, 0) + self.earlier.get(name, 0) for name in
+                  [*now, *(name for name in self.earlier if name not in now)]}  # fmt: skip
+        return {"usage": {name: count for name, count in counts.items() if count or name == "cost"}}
+
+    def _now(self) -> dict[str, float]:
+        return {} if self.who is None else self.who.usage()
 
 
 def softmax(logps: Sequence[float]) -> tuple[float, ...]:

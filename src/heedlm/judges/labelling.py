@@ -25,8 +25,10 @@ _STRENGTHS: tuple[tuple[float, Strength], ...] = ((0.8, "significantly"), (0.5, 
 class Source(ABC):
     """Ranks the answers to prompts: first it is asked, then its words become rankings.
 
-    Only the first costs anything, and what it returns can be written down and read again.
+    Only the first costs anything, and what it returns can be written down and read again. `who` is asked.
     """
+
+    who: Judge | Reviewer
 
     @abstractmethod
     def prepare(self, rows: Sequence[Answers]) -> None:
@@ -71,7 +73,8 @@ class ByJudge(Source):
         tie_band: float = 0.02,
         seed: int = 0,
     ) -> None:
-        self.judge, self.principles, self.limits = judge, principles, limits
+        self.who = self.judge = judge
+        self.principles, self.limits = principles, limits
         self.tie_band, self.seed = tie_band, seed
 
     def prepare(self, rows: Sequence[Answers]) -> None:
@@ -148,7 +151,6 @@ class ByJudge(Source):
             "unread_verdicts": sum((found.shown_first is None) + (found.shown_second is None) for found in both),
             "position_consistency": statistics.fmean(said) if said else None,
             "mean_preference_for_first": statistics.fmean(single) if single else None,
-            **({"usage": self.judge.usage()} if isinstance(self.judge, Asked) else {}),
         }
 
     def _principle(self, row: Answers) -> Principle | None:
@@ -167,7 +169,8 @@ class ByGrades(Source):
     """
 
     def __init__(self, grader: Reviewer, judgements: int = 3, seed: int = 0) -> None:
-        self.grader, self.judgements, self.seed = grader, judgements, seed
+        self.who = self.grader = grader
+        self.judgements, self.seed = judgements, seed
 
     def prepare(self, rows: Sequence[Answers]) -> None:
         """Say what the questions cost."""
@@ -212,7 +215,6 @@ class ByGrades(Source):
             "grades": len(points),
             "unread_grades": len(points) - len(read),
             "mean_grade": statistics.fmean(read) if read else None,
-            **({"usage": self.grader.usage()} if isinstance(self.grader, Asked) else {}),
         }
 
 

@@ -15,6 +15,7 @@ from heedlm import runs
 from heedlm.config import StageConfig
 from heedlm.errors import BadInput
 from heedlm.judges import Asked, frames
+from heedlm.judges.asked import Tally
 from heedlm.judges.constitution import Case, Principle, draw, principles
 from heedlm.judges.reviewers import Reviewer, VillageReviewer
 from heedlm.progress import progress
@@ -91,6 +92,7 @@ def _review(this: Run, config: Config, found: Sequence[Principle], rows: Sequenc
     log = this.path / "reviews.jsonl"
     done = {int(line["row"]): line for line in read_lines(log) if not line["dropped"]}
     left = [place for place in range(len(rows)) if place not in done]
+    tally = Tally(config.reviewer, this.info.results.get("usage", {}))
     with progress("critique", total=len(rows), unit="prompts") as bar, log.open("a", encoding="utf-8") as file:
         bar.advance(len(done))
         for at in range(0, len(left), _CHUNK):
@@ -101,6 +103,7 @@ def _review(this: Run, config: Config, found: Sequence[Principle], rows: Sequenc
                 done[place] = {"row": place, "id": rows[place].id, **review}
                 file.write(json.dumps(done[place], ensure_ascii=False) + "\n")
             file.flush()
+            this.note(**tally.so_far())
             bar.advance(len(places))
     return [done[place] for place in range(len(rows))]
 
@@ -169,7 +172,7 @@ def _facts(
             )
             for texts in by_round
         ]
-    return facts | ({"usage": config.reviewer.usage()} if isinstance(config.reviewer, Asked) else {})
+    return facts
 
 
 def _beside(config: Config) -> list[Demonstration]:

@@ -14,6 +14,7 @@ from heedlm import runs
 from heedlm.config import StageConfig
 from heedlm.errors import BadInput
 from heedlm.judges import Asked, Judge
+from heedlm.judges.asked import Tally
 from heedlm.judges.constitution import principles
 from heedlm.judges.labelling import ByGrades, ByJudge, Source, as_line
 from heedlm.judges.reviewers import Reviewer
@@ -132,6 +133,7 @@ def _by_ai(this: Run, source: Source, rows: Sequence[Answers]) -> tuple[list[Com
     """Rankings by a judge or grader; each word of theirs is written down before it is used."""
     log = this.path / "verdicts.jsonl"
     entries = {int(line["row"]): line for line in read_lines(log) if source.whole(line)}
+    tally = Tally(source.who, this.info.results.get("usage", {}))
     with progress("label", total=len(rows), unit="prompts") as bar, log.open("a", encoding="utf-8") as file:
         bar.advance(len(entries))
         for chunk in _chunks([place for place in range(len(rows)) if place not in entries]):
@@ -142,6 +144,7 @@ def _by_ai(this: Run, source: Source, rows: Sequence[Answers]) -> tuple[list[Com
                 entries[place] = dict(entry)
                 file.write(as_line(place, rows[place], entry))
             file.flush()
+            this.note(**tally.so_far())
             bar.advance(len(chunk))
     ranked = [source.ranking(row, entries[place]) for place, row in enumerate(rows)]
     made = [comparison for comparison in ranked if comparison is not None]
@@ -151,7 +154,7 @@ def _by_ai(this: Run, source: Source, rows: Sequence[Answers]) -> tuple[list[Com
     if facts.get("unread_verdicts") or facts.get("unread_grades"):
         print(f"label: {len(ranked) - len(made)} prompts dropped, replies could not be read ({log})", file=sys.stderr)
     facts["dropped_unread"] = len(ranked) - len(made)
-    return made, facts | _against_gold(made)
+    return made, facts | _against_gold(made) | tally.so_far()
 
 
 def _against_gold(made: Sequence[Comparison]) -> dict[str, Any]:

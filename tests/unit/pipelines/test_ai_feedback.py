@@ -199,6 +199,11 @@ def test_an_endpoint_reviews_and_compares(material, tmp_path):
         done = constituted(material, tmp_path, reviewer=judge, ppo_too=False, label={"test_share": 0.25})
     endpoint._client.cache_clear()
     results = done.info.results
+    # Each stage tells its own share of what the endpoint was asked.
+    stages = ("revision/critique", "comparison/label")
+    asked = [within(done.path)[stage].info.results["usage"]["requests"] for stage in stages]
+    assert min(asked) > 0
+    assert sum(asked) == len(server.bodies)
     assert results["labels"]["unread_verdicts"] == 0
     assert set(results["measured"]) == {"revised"}
     assert results["reviewer"]["url"] == server.url
