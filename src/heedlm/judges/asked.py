@@ -60,6 +60,13 @@ class Asked(Config):
         asked = [frames.rating(prompt, "word" * tokens, self.question or _QUALITY) for prompt in prompts]
         self.prepare([asked[place % len(asked)] for place in range(count)], frames.SHORT)
 
+    def prepare_comparisons(self, prompts: Sequence[Sequence[Message]], count: int, tokens: int) -> None:
+        """Told before so many pairs of answers are compared in both orders; see `prepare_ratings`."""
+        asked = [self.ask(prompt, "word" * tokens, "word" * tokens) for prompt in prompts]
+        # With reasoning each is asked twice, and the first reply is long.
+        times, most = (4, frames.LONG) if self.reasoning else (2, frames.SHORT)
+        self.prepare([asked[place % len(asked)] for place in range(count * times)], most)
+
     def usage(self) -> dict[str, float]:
         """What was asked so far and what it cost, for a judge that keeps count."""
         return {}

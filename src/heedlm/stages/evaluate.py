@@ -28,8 +28,9 @@ from heedlm.evals.winrate import (
     position_consistency,
     win_rate,
 )
-from heedlm.judges import Local
+from heedlm.judges import Asked, Endpoint, Local, both_orders_all
 from heedlm.judges import Scripted as ScriptedJudge
+from heedlm.judges.asked import Tally
 from heedlm.models.chat import Chat
 from heedlm.models.compute import find_device
 from heedlm.models.forward import context_limit, tensor_device
@@ -57,7 +58,7 @@ from heedlm.train.loop import use_threads
 from heedlm.train.ranking import as_rollouts, rankings_of
 from heedlm.train.state import seed_everything
 
-Referee = AnySource | Local | ScriptedJudge
+Referee = AnySource | Local | Endpoint | ScriptedJudge
 
 
 class Config(StageConfig):
@@ -137,6 +138,8 @@ def run(config: Config, resume: Path | None = None) -> Run:
         raise BadInput("comparisons= measure a reward model: name it with reward=")
     human = human_win_rate(config.human, config.seed, config.model) if config.human else None
     scorer: Scorer | None = config.reward.open(ours.chat, device) if config.reward else None
+    _show_cost(config, test.rows, dev)
+    tally = Tally(config.judge, {})
     this = Run.resume(resume) if resume else Run.create("evaluate", config, _inputs(config))
     with this:
         runs.quarantine(this, "prompts", test)
@@ -175,8 +178,18 @@ def run(config: Config, resume: Path | None = None) -> Run:
                 else {}
             ),
             **facts,
+            **tally.so_far(),
         )
     return this
+
+
+def _show_cost(config: Config, test: Sequence[Prompt], dev: Sequence[Prompt]) -> None:
+    """Have a judge that costs money say how much at most, before the first answer is sampled."""
+    if not isinstance(config.judge, Asked):
+        return
+    settings = 2 + bool(dev) + bool(config.reward)  # the last: two answers of the policy's own, for the gates
+    pairs = settings * len(test) + 2 * len(config.temperatures) * len(dev)
+    config.judge.prepare_comparisons([prompt.messages for prompt in test[:64]], pairs, config.sampling.max_new_tokens)
 
 
 class _Referee:
@@ -198,12 +211,11 @@ class _Referee:
         if first is not None and second is not None:
             return outcomes_from_scores(first, second, tie_band=1e-9), None
         forward, backward = [], []
-        for prompt, a, b in zip(ours.prompts, ours.texts, theirs.texts, strict=True):
-            shown_first = self.judge.compare(prompt.messages, a, b).preference
-            shown_second = self.judge.compare(prompt.messages, b, a).preference
-            self.unread += (shown_first is None) + (shown_second is None)
-            forward.append(0.5 if shown_first is None else shown_first)
-            backward.append(0.5 if shown_second is None else 1 - shown_second)
+        asked = [(prompt.messages, a, b) for prompt, a, b in zip(ours.prompts, ours.texts, theirs.texts, strict=True)]
+        for said in both_orders_all(self.judge, asked):
+            self.unread += (said.shown_first is None) + (said.shown_second is None)
+            forward.append(0.5 if said.shown_first is None else said.shown_first)
+            backward.append(0.5 if said.shown_second is None else said.shown_second)
         return outcomes_from_verdicts(forward, backward), position_consistency(forward, backward)
 
 

@@ -70,6 +70,8 @@ def test_each_gate_stops_it_with_its_reason():
     assert any("scores follow length (correlation 0.9" in reason for reason in long.against)
     assert any("source s0: 0% of 100 pairs" in reason for reason in long.against)
     assert any("more words: 0%" in reason for reason in long.against)
+    # Every fourth pair, of even number, is about honesty, and the longer answer is wrong there each time.
+    assert "criterion honest: 0% of 50 pairs" in long.against
     assert "calibration error" in advice(measured(0.9), Gates(ece=0.0)).line
     assert "where it is surest" in advice(measured(0.6), Gates(accuracy=0, sure=0.95, part_pairs=10)).line
     assert not advice(measured(0.5), Gates()).start

@@ -4,10 +4,13 @@ import json
 
 import pytest
 import torch
+from tests.unit.judges.server import Endpoint as Server
+from tests.unit.judges.server import serving
 from tests.unit.train import tiny
 
 from heedlm.errors import BadInput
 from heedlm.evals.winrate import win_rate
+from heedlm.judges import endpoint
 from heedlm.models import load_model, load_with_tokenizer, new_reward, save_model, train_tokenizer
 from heedlm.rollout import Scripted
 from heedlm.stages import evaluate, sft
@@ -144,6 +147,40 @@ def test_a_judge_is_asked_in_both_orders(material, tmp_path):
     fair = {"name": "scripted", "position_bias": 0.3}
     honest = tiny.run(evaluate, tmp_path / "fair", **settings(material, judge=fair, against=material / "other"))
     assert honest.info.results["settings"][0]["win_rate"]["ties"] < 30
+
+
+def test_a_judge_behind_an_endpoint_decides_and_says_what_it_costs_first(material, tmp_path, capsys):
+    """It likes whatever holds the letter e; nothing is asked twice, and too high a cost is refused at once."""
+
+    def prefers(question):
+        first, second = (part.split("\n\n")[0] for part in question.split("Answer ")[1:3])
+        return "A" if ("e" in first[10:]) >= ("e" in second[10:]) else "B"
+
+    with serving(Server(prefers)) as server:
+        judge = {
+            "name": "endpoint", "url": server.url, "model": "m", "replies": str(tmp_path / "replies.jsonl"),
+            "price": {"tokens_in": 0.0, "tokens_out": 1e6},
+        }  # fmt: skip
+        given = settings(material, judge=judge, limit=6)
+        run = tiny.run(evaluate, tmp_path / "a", **given)
+        results = run.info.results
+        assert results["decided_by"] == "endpoint"
+        assert results["unread_verdicts"] == 0
+        assert set(results["position_consistency"]) == {"temperature 1", "greedy"}
+        # Two settings of six prompts in both orders, four tokens of reply.
+        assert "24 questions" in capsys.readouterr().err
+        assert results["usage"]["requests"] == len(server.bodies)
+        assert max(server.delivered.values()) == 1
+        asked = len(server.bodies)
+        endpoint._client.cache_clear()
+        again = tiny.run(evaluate, tmp_path / "b", **given)
+        assert len(server.bodies) == asked
+        assert again.info.results["settings"] == results["settings"]
+        dear = judge | {"price": judge["price"] | {"max_cost": 90.0}}
+        with pytest.raises(BadInput, match=r"max_cost: up to 96\.00 would be spent and 90\.00 may be"):
+            tiny.run(evaluate, tmp_path / "c", **given | {"judge": dear})
+        assert not (tmp_path / "c").exists()
+    endpoint._client.cache_clear()
 
 
 # ---------------------------------------------------------------- temperatures
