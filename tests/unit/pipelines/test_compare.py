@@ -99,11 +99,14 @@ def test_a_method_that_fails_with_every_seed_is_told_and_does_not_end_the_compar
         return real(config, resume)
 
     monkeypatch.setattr(compare.prefer, "run", run)
-    done = tiny.run(compare, tmp_path, **world, **SHORT, methods="ipo,dpo", seeds=1, tries=2)
+    given = SHORT | {"evaluate": SHORT["evaluate"] | {"judge": {"name": "scripted"}}}
+    done = tiny.run(compare, tmp_path, **world, **given, methods="ipo,dpo", seeds=1, tries=2)
     row = done.info.results["methods"]["ipo"]
     assert (row["win_rate"], row["runs"]) == (None, [])
     assert row["failed"] == ["seed 0: loss/train became nan in step 1"]
     assert set(row["tried"].values()) == {None}
+    decided = {Run.open(path.parent).info.results["decided_by"] for path in done.path.glob("dpo/*/evaluate/*/run.json")}
+    assert decided == {"scripted"}, "a judge given for the evaluation decides in place of gold"
     lines = compare.describe(done).splitlines()
     assert lines[1].startswith("dpo ")
     assert lines[2].startswith("ipo ")
