@@ -9,9 +9,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
+from pydantic import TypeAdapter
+
 from heedlm.config import load
 from heedlm.errors import BadInput
-from heedlm.runs import Run
+from heedlm.rewards import RewardSource, files_of
+from heedlm.runs import Run, find_model
 
 
 class Chain:
@@ -84,6 +87,22 @@ def check_settings(
             load(stage.Config, words, stage=name)
         except BadInput as error:
             raise BadInput(f"settings of {name}: {error}") from None
+
+
+def check_source(source: str | None) -> None:
+    """Find out before training for hours that a reward or judge named by a word is not there; rules need no files.
+
+    Raises:
+        BadInput: A model or Python file of it is missing.
+    """
+    if source is None:
+        return
+    given = TypeAdapter(RewardSource).validate_python(source)
+    for role, path in files_of(given).items():
+        if role != "reward_code":
+            find_model(path)
+        elif not Path(path).is_file():
+            raise BadInput(f"{path}: no such Python file; give the path of a .py file on this machine with score")
 
 
 def as_words(settings: Mapping[str, Any], prefix: str = "") -> list[str]:

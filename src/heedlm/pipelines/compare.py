@@ -14,16 +14,15 @@ from statistics import fmean, stdev
 from types import ModuleType
 from typing import Any
 
-from pydantic import Field, PositiveInt, TypeAdapter, field_validator
+from pydantic import Field, PositiveInt, field_validator
 
 from heedlm import runs
 from heedlm.config import Device, StageConfig
 from heedlm.errors import BadInput, Collapsed, NotFinite
 from heedlm.evals.student import quantile_975
 from heedlm.models.compute import find_device
-from heedlm.pipelines.chain import Chain, check_settings, merged
+from heedlm.pipelines.chain import Chain, check_settings, check_source, merged
 from heedlm.report import forest, write_report
-from heedlm.rewards import RewardSource, files_of
 from heedlm.runs import Input, Run
 from heedlm.stages import best_of_n, evaluate, prefer, rl, sft
 
@@ -318,16 +317,4 @@ def _check(config: Config) -> None:
     if config.data is not None and "#" not in config.data:  # a project's export is made by the stage that reads it
         runs.find_data(config.data, "comparisons")
     for source in (config.reward, config.judge):
-        _check_source(source)
-
-
-def _check_source(source: str | None) -> None:
-    """Refuse a reward or judge whose models are not there; rules and files of functions need none."""
-    if source is None:
-        return
-    given = TypeAdapter(RewardSource).validate_python(source)
-    for role, path in files_of(given).items():
-        if role != "reward_code":
-            runs.find_model(path)
-        elif not Path(path).is_file():
-            raise BadInput(f"{path}: no such Python file; give the path of a .py file on this machine with score")
+        check_source(source)

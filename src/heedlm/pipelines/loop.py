@@ -15,7 +15,7 @@ from heedlm import runs
 from heedlm.config import Device, StageConfig
 from heedlm.errors import BadInput
 from heedlm.models.compute import find_device
-from heedlm.pipelines.chain import Chain, check_settings
+from heedlm.pipelines.chain import Chain, check_settings, check_source
 from heedlm.records import Comparison, Prompt, read, write
 from heedlm.report import forest, write_report
 from heedlm.runs import Input, Run
@@ -57,6 +57,8 @@ def run(config: Config, resume: Path | None = None) -> Run:
         BadInput: There are too few prompts for so many rounds, or a setting is wrong.
     """
     find_device(config.device)
+    runs.find_model(config.model)
+    check_source(config.judge)
     prompts = _fresh_prompts(config)
     overrides = {name: getattr(config, name) for name in STAGES}
     check_settings(STAGES, config.preset, overrides)

@@ -303,6 +303,11 @@ def test_a_loop_can_train_straight_on_the_comparisons(world, tmp_path):
     assert not list(done.path.glob("*/reward"))
 
 
-def test_too_few_prompts_are_told_at_once(world, tmp_path):
+def test_too_few_prompts_and_what_is_missing_are_told_at_once(world, tmp_path):
     with pytest.raises(BadInput, match="try fresh=30"):
         tiny.run(loop, tmp_path, model=world["model"], prompts=world["prompts"], rounds=2, fresh=100)
+    absent = str(tmp_path / "absent")
+    for more in ({"model": absent}, {"judge": absent}, {"judge": f"{world['reward']},{absent}"}):
+        with pytest.raises(BadInput, match="absent: no such model"):
+            tiny.run(loop, tmp_path, **{"model": world["model"], "prompts": world["prompts"], "fresh": 20} | more)
+    assert not list(tmp_path.iterdir())
