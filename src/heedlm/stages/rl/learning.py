@@ -123,7 +123,8 @@ class Reinforcement:
         if self.controller is not None:
             self.beta = self.controller.update(values["kl/mean_nats"], self.config.rollouts)
         self._take_mean()
-        values["tokens"] += self.critic_tokens
+        # A buffer that an earlier version left half learned from does not tell its tokens.
+        values["tokens"] = values.get("tokens", 0.0) + self.critic_tokens
         self.pending, self.critic_tokens = None, 0.0
         done = perf_counter()
         return {
