@@ -16,14 +16,22 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from statistics import fmean
 from types import ModuleType
 from typing import Any
 
+from heedlm import runs
 from heedlm.config import load
+from heedlm.evals.reward_model import held_out_accuracy
+from heedlm.models.chat import Chat
+from heedlm.models.load import load_reward
+from heedlm.models.tokenizer import load_tokenizer
 from heedlm.pipelines.chain import as_words
+from heedlm.records import Comparison, read
 from heedlm.report.figures import curves
 from heedlm.runs import Run
 from heedlm.stages import label, pretrain, reward, sample, sft, village
+from heedlm.train.ranking import ranking_scores, rankings_of
 
 HERE = Path(__file__).parent
 CELL = ("size", "prompts", "answers", "demonstrations", "batch", "rate", "epochs")
@@ -187,6 +195,35 @@ def collect(out: Path) -> dict[str, Any]:
     }
 
 
+def scored(run: Run, labels: Run, out: Path) -> list[list[float]]:
+    """A reward model's scores of the test answers of a pool, kept beside the runs."""
+    file = out / f"scores-{run.name}.json"
+    if not file.exists():
+        folder = runs.find_model(str(run.path))
+        rows = read(runs.find_data(str(labels.path), "comparisons_test"), Comparison)
+        _, rankings = rankings_of(Chat(load_tokenizer(folder)), rows, 512)
+        scores = [[float(score) for score in row] for row in ranking_scores(load_reward(folder), rankings)]
+        file.write_text(json.dumps(scores), encoding="utf-8")
+    found: list[list[float]] = json.loads(file.read_text("utf-8"))
+    return found
+
+
+def together(out: Path) -> dict[str, Any]:
+    """All models trained on one pass over nine answers at their size's own rate, as one: the mean of their scores."""
+    members = []
+    for path in sorted((out / "reward").glob("*-16384-seed?-epochs1-k9-??????/run.json")):
+        run = Run.open(path.parent)
+        if run.info.status == "complete":
+            members.append(run)
+    labels = Run.open(Path(json.loads((members[0].path / "config.json").read_text())["data"]))
+    each = [scored(run, labels, out) for run in members]
+    mean = [[fmean(scores) for scores in zip(*row, strict=True)] for row in zip(*each, strict=True)]
+    rows = read(runs.find_data(str(labels.path), "comparisons_test"), Comparison).rows
+    accuracy = held_out_accuracy(rows, mean).accuracy
+    gap = 100 * (labels.info.results["ceiling"] - accuracy.estimate)
+    return {"members": [run.name for run in members], "accuracy": accuracy.to_dict(), "gap_points": gap}
+
+
 def draw(result: dict[str, Any]) -> None:
     """What is missing to the ceiling against data, a line for each size and number of answers."""
     lines: dict[str, tuple[list[float], list[float]]] = {}
@@ -223,6 +260,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, help="learning rate of the reward model, instead of its size's own")
     parser.add_argument("--precision", default="auto", help="of training, as compute.precision of heed reward")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--together", action="store_true", help="measure all nine-answer models as one, too")
     parser.add_argument("--collect", action="store_true", help="only gather the finished shards")
     args = parser.parse_args()
     if not args.collect:
@@ -233,6 +271,8 @@ def main() -> None:
                     done = shard(args, size, prompts, seed, world, base.path / "model", labels)
                     print(done.name, done.info.results["accuracy"]["accuracy"], file=sys.stderr)
     result = collect(args.out)
+    if args.together:
+        result["together"] = together(args.out)
     (HERE / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     draw(result)
     print(json.dumps(result["claims"]))
