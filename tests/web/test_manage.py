@@ -256,7 +256,9 @@ def test_every_page_is_translated(home, ok, olga):
     for path in ("/projects", "/projects/new", *(f"/projects/{project.id}{end}" for end in
                  ("", "/items", "/members", "/guidelines", "/agreement", "/adjudication", "/settings"))):  # fmt: skip
         shown = ok(olga.get(path, headers=HTML)).text
-        body = re.sub(r"<script.*?</script>|<code>.*?</code>|<[^>]+>", " ", shown[shown.index("<main") :], flags=re.DOTALL)
+        body = re.sub(
+            r"<script.*?</script>|<code>.*?</code>|<[^>]+>", " ", shown[shown.index("<main") :], flags=re.DOTALL
+        )
         left = set(re.findall(r"[A-Za-z]{4,}", body)) - {"Frogs", "olga", "heed", "evaluate", "sample"}
         left -= {"check", "scores", "answers", "jsonl", "Heed", "question"}
         assert left == set(), path
