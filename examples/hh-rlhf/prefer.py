@@ -33,7 +33,7 @@ from heedlm.train.ranking import Ranking, answer_rows
 
 HERE = Path(__file__).parent
 METHODS = {"dpo": Dpo(), "kto": Kto()}
-RATES = (3e-4, 1e-3, 2e-3)
+RATES = (1e-4, 3e-4, 1e-3, 2e-3)
 
 
 class Preferences(Example):
