@@ -103,13 +103,12 @@ def run_shards(
 
 def found(shard: Shard, out: Path) -> Run | None:
     """The run of a shard, whatever its status."""
-    files = sorted((out / "ppo").glob(f"{shard.key}-??????/run.json"))
-    return Run.open(files[0].parent) if files else None
+    return run_of("ppo", shard.key, out)
 
 
 def pipeline(module: ModuleType, stage: str, name: str, words: Sequence[str], out: Path) -> None:
     """Run a pipeline such as `heed loop` under a name, or go on with it; one that is complete is left alone."""
-    before = newest(stage, name, out)
+    before = run_of(stage, name, out)
     if before is not None and before.info.status == "complete":
         return
     config = load(module.Config, [*words, f"name={name}", f"out={out}", "threads=1"], stage=stage)
@@ -117,8 +116,8 @@ def pipeline(module: ModuleType, stage: str, name: str, words: Sequence[str], ou
     module.run(config, resume=before.path if before is not None else None)
 
 
-def newest(stage: str, name: str, out: Path) -> Run | None:
-    """The pipeline of that name that lies here, however far it came."""
+def run_of(stage: str, name: str, out: Path) -> Run | None:
+    """The run of that name that lies here, however far it came."""
     files = sorted((out / stage).glob(f"{name}-??????/run.json"))
     return Run.open(files[0].parent) if files else None
 
@@ -177,10 +176,12 @@ def lost_tenth(row: dict[str, Any]) -> int | None:
     for value in gold:
         best = max(best, value)
         fallen.append(value <= 0.9 * best or (row["gold_start"] is not None and value < row["gold_start"]))
-    for place, low in enumerate(fallen):
-        if low and (place + 1 == len(fallen) or fallen[place + 1]):
-            return int(steps[place])
-    return None
+    return first_that_stands(steps, fallen)
+
+
+def first_that_stands(steps: Sequence[int], low: Sequence[bool]) -> int | None:
+    """The step of the first low evaluation whose next, if there is one, is low too."""
+    return next((int(step) for place, step in enumerate(steps) if all(low[place : place + 2])), None)
 
 
 def _run(shard: Shard, out: Path, world: Sequence[str]) -> None:

@@ -9,7 +9,6 @@ answer is its implicit reward, β·log π/ref.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,18 +17,17 @@ from typing import Any
 
 import data
 import torch
-from run import FILES, FULL, SCORERS, TINY, Example, of_file
+from run import FILES, FULL, SCORERS, TINY, Example, asked, of_file
 from steps import do, write_result
 
 from heedlm import runs
 from heedlm.evals.reward_model import compare_accuracy, held_out_accuracy
 from heedlm.models.load import load_with_tokenizer
 from heedlm.objectives import Dpo, Kto
-from heedlm.records import Comparison, write
+from heedlm.records import Comparison
 from heedlm.runs import Run
 from heedlm.stages import prefer
 from heedlm.train.preference import answer_logps, implicit_rewards
-from heedlm.train.ranking import Ranking, answer_rows
 
 HERE = Path(__file__).parent
 METHODS = {"dpo": Dpo(), "kto": Kto()}
@@ -42,24 +40,17 @@ class Preferences(Example):
     def train(self, name: str, rows: Sequence[Comparison], places: Sequence[int], method: str, lr: float) -> Run:
         """A policy trained on these rows from the fine-tuned model, as its reward models are."""
         out = self.out / name
-        out.mkdir(parents=True, exist_ok=True)
-        if not (out / "comparisons.jsonl").exists():
-            cut = data.cut([rows[i] for i in places], self.chat())
-            write(out / "comparisons.jsonl", sorted(cut, key=lambda row: row.id))
         return do(
-            prefer, "prefer", out, model=self.base().path, data=out / "comparisons.jsonl", objective={"name": method},
-            length=data.LENGTH, held_out_share=0.06, batch=32, budget=2048, epochs=self.size.epochs, optim={"lr": lr},
-            cadence={"evaluate": 10},
+            prefer, "prefer", out, model=self.base().path, data=self.written(out, rows, places),
+            objective={"name": method}, length=data.LENGTH, held_out_share=0.06, batch=32, budget=2048,
+            epochs=self.size.epochs, optim={"lr": lr}, cadence={"evaluate": 10},
         )  # fmt: skip
 
     def implicit(
         self, policy: Run, method: str, rows: Sequence[Comparison], places: Sequence[int]
     ) -> list[list[float]]:
         """The implicit rewards of the answers of some rows."""
-        chat, rankings = self.chat(), []
-        for row in data.cut([rows[i] for i in places], chat):
-            texts = [answer.text for answer in row.answers]
-            rankings.append(Ranking(answer_rows(chat, row.prompt, texts, data.LENGTH), list(row.ranks)))
+        rankings = self.rankings(rows, places)
         reference, _ = load_with_tokenizer(runs.find_model(self.base().path))
         trained, _ = load_with_tokenizer(runs.find_model(policy.path))
         logps = (answer_logps(model, rankings, budget=4096) for model in (trained, reference))
@@ -145,12 +136,7 @@ def against(rows: Sequence[Comparison], found: Sequence[dict[str, Any]]) -> dict
 
 def main() -> None:
     """Do the parts asked for; `measure` and `all` write prefer.json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("all", "tune", "fold", "folds", "measure"))
-    parser.add_argument("numbers", nargs="*", type=int, help="which folds")
-    parser.add_argument("--out", type=Path, default=Path("runs/hh-rlhf"))
-    parser.add_argument("--tiny", action="store_true", help="a minute's check that everything runs")
-    options = parser.parse_args()
+    options = asked(str(__doc__), ("all", "tune", "fold", "folds", "measure"))
     torch.set_num_threads(1)
     example = Preferences(options.out, TINY if options.tiny else FULL)
     if options.part in ("all", "tune"):

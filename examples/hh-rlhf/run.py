@@ -34,8 +34,7 @@ from heedlm.records import Comparison, write
 from heedlm.report import write_report
 from heedlm.runs import Run
 from heedlm.stages import evaluate, pretrain, reward, rl, sft
-from heedlm.train.batching import Row
-from heedlm.train.ranking import Ranking, ranking_scores
+from heedlm.train.ranking import Ranking, answer_rows, ranking_scores
 
 HERE = Path(__file__).parent
 KINDS = ("pretrained", "random")
@@ -123,27 +122,32 @@ class Example:
 
     def judge(self, name: str, rows: Sequence[Comparison], train: Sequence[int], kind: str) -> Run:
         """A reward model trained on these rows, from the fine-tuned model or from random weights."""
-        out, size, chat = self.out / name, self.size, self.chat()
-        out.mkdir(parents=True, exist_ok=True)
-        if not (out / "comparisons.jsonl").exists():
-            # By id, whose order has nothing to do with content: the held-out share is the first rows.
-            write(out / "comparisons.jsonl", sorted(data.cut([rows[i] for i in train], chat), key=lambda row: row.id))
+        out, size = self.out / name, self.size
         return do(
-            reward, "reward", out, model=self.base().path, data=out / "comparisons.jsonl",
+            reward, "reward", out, model=self.base().path, data=self.written(out, rows, train),
             init="model" if kind == "pretrained" else "random", imitation=size.imitation, length=data.LENGTH,
             held_out_share=0.06, batch=32, budget=2048, epochs=size.epochs, optim={"lr": size.lr},
             cadence={"evaluate": 10},
         )  # fmt: skip
 
+    def written(self, out: Path, rows: Sequence[Comparison], places: Sequence[int]) -> Path:
+        """Those rows, cut, as a file in a folder."""
+        file = out / "comparisons.jsonl"
+        out.mkdir(parents=True, exist_ok=True)
+        if not file.exists():
+            # By id, whose order has nothing to do with content: the held-out share is the first rows.
+            write(file, sorted(data.cut([rows[i] for i in places], self.chat()), key=lambda row: row.id))
+        return file
+
+    def rankings(self, rows: Sequence[Comparison], places: Sequence[int]) -> list[Ranking]:
+        """Token rows of the answers of some rows."""
+        chat, cut = self.chat(), data.cut([rows[i] for i in places], self.chat())
+        texts = ((row, [answer.text for answer in row.answers]) for row in cut)
+        return [Ranking(answer_rows(chat, row.prompt, each, data.LENGTH), list(row.ranks)) for row, each in texts]
+
     def scores(self, judge: Run, rows: Sequence[Comparison], places: Sequence[int]) -> list[list[float]]:
         """A reward model's scores of the answers of some rows."""
-        chat, rankings = self.chat(), []
-        for row in data.cut([rows[i] for i in places], chat):
-            answers = [chat.response_ids(answer.text) for answer in row.answers]
-            front = chat.prompt_ids(chat.truncate(row.prompt, data.LENGTH - max(map(len, answers))))
-            ids = [front + back for back in answers]
-            rankings.append(Ranking([Row(i, [True] * len(i)) for i in ids], list(row.ranks)))
-        return ranking_scores(load_reward(runs.find_model(judge.path)), rankings)
+        return ranking_scores(load_reward(runs.find_model(judge.path)), self.rankings(rows, places))
 
     def measure(self) -> dict[str, Any]:
         """Pooled accuracy over the finished folds, and the paired differences to each baseline."""
@@ -224,14 +228,19 @@ def pooled(rows: Sequence[Comparison], found: Sequence[dict[str, Any]]) -> dict[
     }
 
 
-def main() -> None:
-    """Do the parts asked for; `measure` and `ppo` write their figures to files, `all` everything to result.json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("all", "base", "fold", "folds", "measure", "ppo"))
+def asked(doc: str, parts: Sequence[str]) -> argparse.Namespace:
+    """What the command line says: a part of the example, which folds, where."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=parts)
     parser.add_argument("numbers", nargs="*", type=int, help="which folds")
     parser.add_argument("--out", type=Path, default=Path("runs/hh-rlhf"))
     parser.add_argument("--tiny", action="store_true", help="a minute's check that everything runs")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Do the parts asked for; `measure` and `ppo` write their figures to files, `all` everything to result.json."""
+    options = asked(str(__doc__), ("all", "base", "fold", "folds", "measure", "ppo"))
     torch.set_num_threads(1)
     example = Example(options.out, TINY if options.tiny else FULL)
     if options.part in ("all", "base"):

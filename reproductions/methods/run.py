@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from shards import chain, newest, pipeline
+from shards import chain, pipeline, run_of
 
 from heedlm.pipelines import compare
 from heedlm.report import forest
@@ -43,7 +43,7 @@ def collect(out: Path) -> dict[str, Any]:
     file = HERE / "methods.json"
     table: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     for method in compare.METHODS:
-        run = newest("compare", method, out)
+        run = run_of("compare", method, out)
         row = run.info.results.get("methods", {}).get(method) if run is not None else None
         if row and row["runs"]:
             runs = [{key: value for key, value in one.items() if key != "run"} for one in row["runs"]]

@@ -1,7 +1,7 @@
 """Three rounds of sample, compare, refit the reward model, train, in the village: gold after each round.
 
 `heed loop` starts from the fine-tuned model of `heed demo` with the same seed. Every round compares fresh answers to
-1,024 fresh prompts, adds them to those before, refits the reward model and trains 100 PPO steps from the newest policy;
+1,024 fresh prompts, adds them to those before, refits the reward model and trains 100 PPO steps from the run_of policy;
 gold decides on 1,000 test prompts, against the model before the first round.
 
     python reproductions/rounds/run.py --out runs [--seeds 0,1,2]
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from shards import chain, newest, pipeline
+from shards import chain, pipeline, run_of
 
 from heedlm.pipelines import loop
 from heedlm.report import forest
@@ -43,7 +43,7 @@ def collect(out: Path) -> dict[str, list[dict[str, Any]]]:
     file = HERE / "rounds.json"
     table: dict[str, list[dict[str, Any]]] = json.loads(file.read_text()) if file.exists() else {}
     for seed in (*table, *(str(number) for number in range(10))):
-        run = newest("loop", f"rounds-{seed}", out)
+        run = run_of("loop", f"rounds-{seed}", out)
         if run is not None and run.info.status == "complete":
             table[seed] = [{key: row[key] for key in KEPT} for row in run.info.results["rounds"]]
     table = {seed: table[seed] for seed in sorted(table, key=int)}

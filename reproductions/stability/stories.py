@@ -22,7 +22,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-from shards import Shard, gather, lost_tenth, run_shards
+from shards import Shard, first_that_stands, gather, lost_tenth, run_shards
 from steps import do
 
 from heedlm import runs
@@ -164,9 +164,7 @@ def below(row: dict[str, Any]) -> list[bool]:
 
 def stumbled(row: dict[str, Any]) -> int | None:
     """The first of two evaluations in a row that are below."""
-    low = below(row)
-    twice = (place for place in range(len(low)) if all(low[place : place + 2]))
-    return next((int(row["curve"]["step"][place]) for place in twice), None)
+    return first_that_stands(row["curve"]["step"], below(row))
 
 
 def ruined(row: dict[str, Any]) -> int | None:
