@@ -20,6 +20,7 @@ from heedlm.models.forward import context_limit, logits, tensor_device
 from heedlm.models.load import load_config, load_reward, load_with_tokenizer
 from heedlm.models.tokenizer import load_tokenizer
 from heedlm.ops.logprobs import token_logps
+from heedlm.progress import progress
 from heedlm.records import Answers, Document, Message, Prompt, read
 from heedlm.records.writing import whole_file
 from heedlm.rewards import Ensemble, Episodes, Learned, ProcessReward
@@ -105,9 +106,14 @@ def _file(config: Config, device: torch.device) -> dict[str, Any]:
     found = read(runs.find_data(config.answers, "answers"), Answers)
     chat, source = _opened(folders, device)
     asked = [(Prompt(messages=row.prompt), answer.text) for row in found.rows for answer in row.answers]
-    parts = (asked[start : start + _AT_ONCE] for start in range(0, len(asked), _AT_ONCE))
-    values = iter([float(value) for some in parts for value in source.score(_episodes(chat, some, device)).total])
-    lines = [{"id": row.id, "scores": [next(values) for _ in row.answers]} for row in found.rows]
+    scores: list[float] = []
+    with progress("score", total=len(asked), unit="answers") as bar:
+        for start in range(0, len(asked), _AT_ONCE):
+            some = asked[start : start + _AT_ONCE]
+            scores += map(float, source.score(_episodes(chat, some, device)).total)
+            bar.advance(len(some))
+    left = iter(scores)
+    lines = [{"id": row.id, "scores": [next(left) for _ in row.answers]} for row in found.rows]
     with whole_file(config.to) as file:
         file.write("".join(json.dumps(line) + "\n" for line in lines).encode())
     aside = f", {len(found.bad)} rows put aside (line {found.bad[0].line}: {found.bad[0].reason})" if found.bad else ""
@@ -168,8 +174,8 @@ def _episodes(chat: Chat, asked: Sequence[tuple[Prompt, str]], device: torch.dev
 def _rewards(folders: list[Path], device: torch.device, prompt: str, texts: list[str]) -> list[Scored]:
     chat, source = _opened(folders, device)
     asked = Prompt(messages=(Message(role="user", content=prompt),))
-    found = source.score(_episodes(chat, [(asked, text) for text in texts], device))
-    lengths = [len(chat.prompt_ids(asked.messages)) + len(chat.response_ids(text)) for text in texts]
+    episodes = _episodes(chat, [(asked, text) for text in texts], device)
+    found, lengths = source.score(episodes), episodes.rollouts.lengths.tolist()
     rows: list[Scored] = []
     for place, text in enumerate(texts):
         row: Scored = {"text": text, "reward": float(found.total[place]), "tokens": lengths[place]}
