@@ -50,7 +50,11 @@ def main() -> int:
         job = Job(**wanted)
         import torch
 
+        from heedlm.models.compute import keep_freed_memory
+
+        # Every stage of Heed does both; the peers' documentation knows of allocators too, so they get it as well.
         torch.set_num_threads(job.threads)
+        keep_freed_memory()
         try:
             answer = run(job)
         except Exception as error:  # noqa: BLE001  whatever a peer does must not end the others' runs

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -15,7 +18,8 @@ from transformers.masking_utils import sdpa_mask
 from heedlm.models.packed import Branches, Packed, Section, Table
 
 NAME = "heed"  # of this function among those of transformers
-_SHORT = 512  # keys up to which attention in bfloat16 keeps its weights
+_KEPT = 1024  # keys up to which attention on a processor is done by products that keep its weights
+_BLOCK = 64  # queries of one such product
 
 
 def packed_attention(
@@ -43,8 +47,12 @@ def packed_attention(
         raise ValueError(f"packed attention does not know {', '.join(odd) or 'batches of packed rows'}")
     kind = query.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else query.dtype
-    # (1, H, N, D) → (N, H, D)
-    q, k, v = (x[0].transpose(0, 1).to(dtype) for x in (query, key, value))
+    q, k, v = (x[0].to(dtype) for x in (query, key, value))
+    if kind == "cpu" and not dropout and max(section.columns for section in packed.sections) <= _KEPT:
+        scale = q.shape[-1] ** -0.5 if scale is None else scale
+        out: Tensor = _Products.apply(q, k, v, packed, window, scale)  # type: ignore[no-untyped-call]
+        return out[None], None
+    q, k, v = (x.transpose(0, 1) for x in (q, k, v))  # (N, H, D)
     outputs, begin = [], 0
     for section in packed.sections:
         part = slice(begin, begin + section.tokens)
@@ -59,7 +67,7 @@ def _section(
     """Attention of one section's tokens (n, H, D): that of its roots, then that of its branches."""
     split, roots, branches = section.root_tokens, section.roots, section.branches
     first, *reused = (_rows(x[:split], roots) for x in (q, k, v))
-    mask = _root_mask(roots.index.shape[1], window, q.device)
+    mask = _root_mask(roots.index.shape[1], window, q)
     upper = _flat(_attend(first, reused[0], reused[1], mask, scale, dropout), roots)
     if branches is None:
         return [upper]
@@ -80,52 +88,19 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float |
     shared = groups > 1 and q.device.type != "cpu" and mask is None and q.dtype in (torch.float16, torch.bfloat16)
     if groups > 1 and not shared:
         k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
-    if q.device.type == "cpu" and q.dtype == torch.bfloat16 and k.shape[2] <= _SHORT and not dropout:
-        out: Tensor = _ShortRows.apply(  # type: ignore[no-untyped-call]
-            q, k, v, _causal(q) if mask is None else mask, q.shape[-1] ** -0.5 if scale is None else scale
-        )
-    else:
-        out = scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, dropout_p=dropout, enable_gqa=shared
-        )
+    out = scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, dropout_p=dropout, enable_gqa=shared
+    )
     return out.transpose(1, 2)
 
 
-def _causal(q: Tensor) -> Tensor:
-    """(T, T) additive mask."""
-    return torch.full((q.shape[2], q.shape[2]), -torch.inf, dtype=q.dtype, device=q.device).triu(1)
-
-
-class _ShortRows(torch.autograd.Function):
-    """Attention as two batched products, the weights kept for the gradient.
-
-    For rows of up to a few hundred tokens in bfloat16 on a processor this takes a fraction of the time of the
-    flash kernel, whose backward pass there is several times slower than in float32. Softmax adds in float32.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float) -> Tensor:
-        weights = ((q * scale) @ k.transpose(-1, -2)).add_(mask).softmax(-1)
-        ctx.save_for_backward(q, k, v, weights)
-        ctx.scale = scale
-        return weights @ v
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        q, k, v, weights = ctx.saved_tensors
-        scores = torch.ops.aten._softmax_backward_data(grad @ v.transpose(-1, -2), weights, -1, weights.dtype)
-        grad_q = (scores @ k).mul_(ctx.scale)
-        return grad_q, scores.transpose(-1, -2) @ (q * ctx.scale), weights.transpose(-1, -2) @ grad, None, None
-
-
-def _root_mask(width: int, window: int | None, device: torch.device) -> Tensor | None:
-    """None (plain causal) unless a sliding window is shorter than a root."""
+def _root_mask(width: int, window: int | None, like: Tensor) -> Tensor | None:
+    """(T, T); None (plain causal) unless a sliding window is shorter than a root."""
     if window is None or width <= window:
         return None
-    steps = torch.arange(width, device=device)
+    steps = torch.arange(width, device=like.device)
     back = steps[:, None] - steps[None, :]
-    return (back >= 0) & (back < window)
+    return _additive((back >= 0) & (back < window), like.dtype)
 
 
 def _branch_mask(branches: Branches, window: int | None, like: Tensor) -> Tensor:
@@ -142,10 +117,15 @@ def _branch_mask(branches: Branches, window: int | None, like: Tensor) -> Tensor
         own = own & (steps[:, None] - steps[None, :] < window)
         seen = seen & (offsets + steps[:, None] - columns < window)
     allowed = torch.cat([seen, own], dim=2)[:, None]
-    # An additive mask once, instead of one made from the boolean in every layer.
-    mask = torch.zeros(allowed.shape, dtype=like.dtype, device=like.device).masked_fill_(~allowed, -torch.inf)
+    # Once, instead of from the boolean in every layer.
+    mask = _additive(allowed, like.dtype)
     branches.masks[(window, like.dtype)] = mask
     return mask
+
+
+def _additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
+    """What is added to scores: 0, or -inf where a query must not look."""
+    return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill_(~allowed, -torch.inf)
 
 
 def _rows(x: Tensor, table: Table) -> Tensor:
@@ -190,6 +170,183 @@ class _Flat(torch.autograd.Function):
         if table.padding is not None:
             rows.masked_fill_(table.padding[:, None, None], 0.0)
         return rows.view(*table.index.shape, *grad.shape[1:]), None
+
+
+@dataclass
+class _Piece:
+    """Rows of one section that attend together: its roots, or its branches.
+
+    Attributes:
+        span: Where their tokens stand among all.
+        table: How they lie in rows.
+        q: Queries (H, S, T, D).
+        k: Keys (H, S, K, D); the first K − T are those of shared prefixes.
+        v: Values (H, S, K, D).
+        mask: What is added to the scores, or None: plain causal.
+        parents: Which of the section's roots holds each row's prefix, if these are branches.
+    """
+
+    span: slice
+    table: Table
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    mask: Tensor | None
+    parents: Tensor | None = None
+
+    @property
+    def ahead(self) -> int:
+        """Keys before the first query's own."""
+        return self.k.shape[2] - self.q.shape[2]
+
+    @property
+    def blocks(self) -> list[slice]:
+        """Queries that share their products; more of them where the keys ahead of all make up the work."""
+        length, size = self.q.shape[2], max(_BLOCK, self.ahead)
+        return [slice(begin, min(begin + size, length)) for begin in range(0, length, size)]
+
+
+class _Products(torch.autograd.Function):
+    """Attention of packed sequences, (H, N, D) in, (N, H, D) out, by batched products that keep the weights.
+
+    For rows of up to a thousand tokens on a processor this is faster than the flash kernel, whose backward pass there
+    is far from the speed of plain products, in bfloat16 above all. One function for all sections, because autograd
+    would fill and add a tensor of all tokens for each slice of them.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, packed: Packed, window: int | None, scale: float) -> Tensor:
+        out = q.new_empty((q.shape[1], q.shape[0], q.shape[2]))
+        kept = []
+        for pieces in _pieces(q, k, v, packed, window):
+            for piece in pieces:
+                rows, weights = _products(piece, scale)
+                out[piece.span] = _flattened(rows, piece.table).transpose(0, 1)
+                kept += weights if any(ctx.needs_input_grad) else []
+        ctx.save_for_backward(q, k, v, *kept)
+        ctx.packed, ctx.window, ctx.scale = packed, window, scale
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
+        q, k, v, *kept = ctx.saved_tensors
+        grad = grad.transpose(0, 1)
+        of_q, of_k, of_v = (torch.empty_like(x.transpose(0, 1)).transpose(0, 1) for x in (q, k, v))
+        for pieces in _pieces(q, k, v, ctx.packed, ctx.window):
+            above = []
+            for piece in pieces:
+                count = len(piece.blocks)
+                weights, kept = kept[:count], kept[count:]
+                rows = _laid(grad[:, piece.span], piece.table)
+                if piece.table.padding is not None:
+                    rows.flatten(1, 2).masked_fill_(piece.table.padding[:, None], 0.0)
+                own, *keyed = _products_backward(piece, weights, rows, ctx.scale)
+                of_q[:, piece.span] = _flattened(own, piece.table)
+                above.append([_summed(x, len(k)) for x in keyed])
+            for piece, keyed in zip(pieces, above, strict=True):
+                if piece.parents is None:
+                    continue
+                for of_root, of_branch, target in zip(above[0], keyed, (of_k, of_v), strict=True):
+                    of_root.index_add_(1, piece.parents, of_branch[:, :, : piece.ahead])
+                    target[:, piece.span] = _flattened(of_branch[:, :, piece.ahead :], piece.table)
+            for of_root, target in zip(above[0], (of_k, of_v), strict=True):
+                target[:, pieces[0].span] = _flattened(of_root, pieces[0].table)
+        return of_q, of_k, of_v, None, None, None
+
+
+def _pieces(q: Tensor, k: Tensor, v: Tensor, packed: Packed, window: int | None) -> Iterator[list[_Piece]]:
+    """Of each section its roots and, where it has any, its branches; (H, N, D) in."""
+    heads, begin = len(q), 0
+    for section in packed.sections:
+        middle, end = begin + section.root_tokens, begin + section.tokens
+        span, table = slice(begin, middle), section.roots
+        first, keys, values = (_laid(x[:, span], table) for x in (q, k, v))
+        mask = _root_mask(table.index.shape[1], window, q)
+        pieces = [_Piece(span, table, first, _repeated(keys, heads), _repeated(values, heads), mask)]
+        if section.branches is not None:
+            span, table, parents = slice(middle, end), section.branches.table, section.branches.parents
+            own, *keyed = (_laid(x[:, span], table) for x in (q, k, v))
+            keys, values = (
+                torch.cat([root.index_select(1, parents), branch], dim=2)
+                for root, branch in zip((keys, values), keyed, strict=True)
+            )
+            mask = _branch_mask(section.branches, window, q).transpose(0, 1)
+            pieces.append(_Piece(span, table, own, _repeated(keys, heads), _repeated(values, heads), mask, parents))
+        yield pieces
+        begin = end
+
+
+def _repeated(x: Tensor, heads: int) -> Tensor:
+    """Key-value heads (H/G, S, K, D) as many as there are of queries (H, S, K, D)."""
+    return x if len(x) == heads else x.repeat_interleave(heads // len(x), 0)
+
+
+def _summed(x: Tensor, heads: int) -> Tensor:
+    """The gradient of `_repeated`."""
+    return x if len(x) == heads else x.view(heads, -1, *x.shape[1:]).sum(1)
+
+
+def _laid(x: Tensor, table: Table) -> Tensor:
+    """(H, n, D) tokens as padded rows (H, S, T, D)."""
+    return x.index_select(1, table.index.flatten()).view(len(x), *table.index.shape, -1)
+
+
+def _flattened(rows: Tensor, table: Table) -> Tensor:
+    """Padded rows (H, S, T, D) as tokens (H, n, D)."""
+    return rows.flatten(1, 2).index_select(1, table.inverse)
+
+
+def _products(piece: _Piece, scale: float) -> tuple[Tensor, list[Tensor]]:
+    """Attention (H, S, T, D) of rows, and the weights of each block of queries.
+
+    The last query sees all keys and every query one more than that before it; a block's products leave out the keys
+    that none of its queries sees.
+    """
+    shape = piece.q.shape
+    q, k, v = (x.flatten(0, 1) for x in (piece.q, piece.k, piece.v))
+    unused, out, kept = q.new_empty((1, 1, 1)), [], []
+    for block in piece.blocks:
+        seen = piece.ahead + block.stop
+        scores = torch.baddbmm(unused, q[:, block], k[:, :seen].transpose(1, 2), beta=0, alpha=scale)
+        if piece.mask is None:
+            scores[:, :, piece.ahead + block.start :] += _triangle(block.stop - block.start, q.dtype)
+        else:
+            scores.view(*shape[:2], *scores.shape[1:]).add_(piece.mask[..., block, :seen])
+        weights = scores.softmax(-1)
+        out.append(weights @ v[:, :seen])
+        kept.append(weights)
+    return _joined(out).view(shape), kept
+
+
+def _products_backward(piece: _Piece, kept: list[Tensor], grad: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of queries, keys and values from that of `_products`."""
+    q, k, v, grad = (x.flatten(0, 1) for x in (piece.q, piece.k, piece.v, grad))
+    backwards: list[Tensor] = []
+    of_k, of_v = k, v
+    for block, weights in reversed(list(zip(piece.blocks, kept, strict=True))):
+        seen, own = piece.ahead + block.stop, grad[:, block]
+        of_weights = own @ v[:, :seen].transpose(1, 2)
+        scores = torch.ops.aten._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+        backwards.append(scores @ k[:, :seen])
+        to_k, to_v = scores.transpose(1, 2) @ q[:, block], weights.transpose(1, 2) @ own
+        if block.stop == q.shape[1]:  # the last block, which sees all keys, comes first
+            of_k, of_v = to_k, to_v
+        else:
+            of_k[:, :seen] += to_k
+            of_v[:, :seen] += to_v
+    of_q = _joined(backwards[::-1]).mul_(scale)
+    return of_q.view(piece.q.shape), of_k.mul_(scale).view(piece.k.shape), of_v.view(piece.v.shape)
+
+
+def _joined(blocks: list[Tensor]) -> Tensor:
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
+
+
+@lru_cache(maxsize=256)
+def _triangle(size: int, dtype: torch.dtype) -> Tensor:
+    """-inf above the diagonal (size, size)."""
+    return torch.full((size, size), -torch.inf, dtype=dtype).triu(1)
 
 
 AttentionInterface.register(NAME, packed_attention)

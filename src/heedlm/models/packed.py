@@ -86,6 +86,12 @@ class Section:
     root_tokens: int
     tokens: int
 
+    @property
+    def columns(self) -> int:
+        """Keys of the longest row, padding included."""
+        own = 0 if self.branches is None else self.branches.table.index.shape[1]
+        return self.roots.index.shape[1] + own
+
 
 @dataclass(frozen=True)
 class Packed:

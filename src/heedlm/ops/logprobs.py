@@ -22,6 +22,7 @@ from heedlm.ops.shapes import Float, Int
 # should be large beside the cost of a launch and small beside the memory.
 _CPU_BLOCK, _GPU_BLOCK = 2**19, 2**26
 _CPU_HEAD_BLOCK, _GPU_HEAD_BLOCK = 2**20, 2**28
+_KEPT = 2**25  # numbers of the (M, V) tensor that `head_logps` keeps for the gradient, at most
 
 
 def token_logps(
@@ -123,8 +124,8 @@ def head_logps(
 ) -> Float[Tensor, "M"]:
     """Log-probability (nats) of each target under the hidden state that predicts it.
 
-    The logits exist a block at a time only, and are computed anew for the gradient: memory does not grow with
-    M · V.
+    The logits are made a block at a time. Few of them (2²⁵) are kept for the gradient, as log-probabilities; more are
+    computed anew for it, so that memory does not grow with M · V.
 
     Args:
         hidden: Final hidden states (M, D).
@@ -201,38 +202,53 @@ class _HeadLogps(torch.autograd.Function):
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, temperature: float
     ) -> Tensor:
         logps = torch.empty(hidden.shape[0], dtype=widen(hidden[:0]).dtype, device=hidden.device)
-        total = torch.empty_like(logps)
+        few = any(ctx.needs_input_grad) and hidden.shape[0] * weight.shape[0] <= _KEPT
+        kept = []
         for rows in _head_blocks(hidden, weight):
-            block = _scaled(linear(hidden[rows], weight, bias), temperature)
-            total[rows] = block.logsumexp(-1)
-            logps[rows] = block.gather(-1, targets[rows, None]).squeeze(-1) - total[rows]
-        ctx.save_for_backward(hidden, weight, bias, targets, total)
+            block = _log_shares(hidden[rows], weight, bias, temperature)
+            logps[rows] = block.gather(-1, targets[rows, None]).squeeze(-1)
+            if few:
+                kept.append(block)
+        ctx.save_for_backward(hidden, weight, bias, targets, *kept)
         ctx.temperature = temperature
         return logps
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None, None]:
-        hidden, weight, bias, targets, total = ctx.saved_tensors
+        hidden, weight, bias, targets, *kept = ctx.saved_tensors
         out_hidden = torch.empty_like(hidden)
         # A frozen head, as beside adapters, gets none: its gradient would cost as much as that of the states.
         out_weight, out_bias = (
-            torch.zeros(tensor.shape, dtype=total.dtype, device=tensor.device) if wants else None
+            torch.zeros(tensor.shape, dtype=grad.dtype, device=tensor.device) if wants else None
             for wants, tensor in zip(ctx.needs_input_grad[1:3], (weight, bias), strict=True)
         )
-        for rows in _head_blocks(hidden, weight):
+        for number, rows in enumerate(_head_blocks(hidden, weight)):
+            logs = kept[number] if kept else _log_shares(hidden[rows], weight, bias, ctx.temperature)
             share = (grad[rows] / ctx.temperature).unsqueeze(-1)
             # d logp / d logit = (1 for the token itself, else 0) − its probability, over the temperature.
-            block = _scaled(linear(hidden[rows], weight, bias), ctx.temperature).sub_(total[rows, None])
-            block = block.exp_().mul_(-share).scatter_add_(-1, targets[rows, None], share)
+            block = logs.exp().mul_(-share).scatter_add_(-1, targets[rows, None], share)
             if out_bias is not None:
                 out_bias += block.sum(0)
             small = block.to(hidden.dtype)
             out_hidden[rows] = small @ weight
             if out_weight is not None:
-                out_weight += small.T @ hidden[rows]
+                _add_product(out_weight, small.T, hidden[rows])
         of_weight, of_bias = (None if out is None else out.to(weight.dtype) for out in (out_weight, out_bias))
         return out_hidden, of_weight, of_bias, None, None
+
+
+def _log_shares(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: float) -> Tensor:
+    """Log-probability (nats) of every token after each state (M, V)."""
+    return _scaled(linear(hidden, weight, bias), temperature).log_softmax(-1)
+
+
+def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """Add a @ b to `total`, in one call where their precision is one."""
+    if total.dtype == a.dtype:
+        total.addmm_(a, b)
+    else:
+        total += a @ b
 
 
 def _head_blocks(hidden: Tensor, weight: Tensor) -> Iterator[slice]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from heedlm import runs
 from heedlm.config import Config
 from heedlm.errors import NotFinite
+from heedlm.models.compute import keep_freed_memory
 from heedlm.progress import progress
 from heedlm.runs import Run
 from heedlm.runs.info import resident_mib
@@ -237,6 +238,7 @@ class Best:
 
 
 def use_threads(threads: int | None) -> None:
-    """Set the number of threads torch computes with; None leaves torch's own choice."""
+    """Set the number of threads torch computes with, None for torch's own choice; and `keep_freed_memory`."""
     if threads is not None:
         torch.set_num_threads(threads)
+    keep_freed_memory()

@@ -1,5 +1,9 @@
 """Precision and recomputation: options of speed and memory that leave the method alone."""
 
+import ctypes
+import subprocess
+import sys
+
 import pytest
 import torch
 from tests.unit import devices
@@ -154,3 +158,24 @@ def test_a_device_that_is_not_there_is_one_line(name: str) -> None:
     with pytest.raises(BadInput, match=rf"^device={name}: torch cannot compute there \(.*\); give cpu") as caught:
         find_device(name)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mallopt is glibc's")
+def test_freed_memory_is_used_again_instead_of_asked_for_anew() -> None:
+    """Pages that the kernel had to clear, in a process of its own: 16 MiB are 4,096 of them."""
+    code = """
+import resource, torch
+from heedlm.models.compute import keep_freed_memory
+def cleared():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        torch.empty(4 << 20).fill_(1.0)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+keep_freed_memory()
+cleared()
+print(cleared())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    if not hasattr(ctypes.CDLL(None), "mallopt"):
+        pytest.skip("this C library has no mallopt")
+    assert int(done.stdout) < 4096  # 80,000 without

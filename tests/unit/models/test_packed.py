@@ -14,7 +14,7 @@ from tests.unit.train.tiny import exact
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from heedlm.models import attention, forward, logits, new_reward, token_scores
-from heedlm.models.attention import _ShortRows
+from heedlm.models.attention import packed_attention
 from heedlm.models.forward import (
     compute_in,
     hidden_states,
@@ -219,26 +219,65 @@ def test_computing_in_bfloat16_keeps_weights_and_losses_wide(tiny: Tiny) -> None
     assert packs(fresh)  # bfloat16's rounding is not taken for an inability to pack
 
 
+def _masked(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int | None) -> torch.Tensor:
+    """Attention of one sequence (n, heads, D), by a mask over all scores."""
+    steps = torch.arange(len(q))
+    back = steps[:, None] - steps
+    seen = (back >= 0) & (back < (window or len(q)))
+    k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
+    scores = torch.einsum("qhd,khd->hqk", q, k) * 0.3
+    return torch.einsum("hqk,khd->qhd", scores.masked_fill(~seen, -torch.inf).softmax(-1), v)
+
+
 @pytest.mark.parametrize("window", [None, 4])
-def test_short_rows_in_bfloat16_are_attention_up_to_rounding(window: int | None) -> None:
-    """The kernel that bfloat16 takes, run in float64, against torch's own."""
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float64, 1e-9), (torch.bfloat16, 4e-2)])
+@pytest.mark.parametrize(("kept", "block"), [(0, 64), (1024, 64), (1024, 2)])
+def test_attention_and_its_gradients_are_those_of_each_sequence(
+    window: int | None, dtype: torch.dtype, close: float, kept: int, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch's kernel (`kept` 0), and products of one block of queries or of several."""
+    monkeypatch.setattr(attention, "_KEPT", kept)
+    monkeypatch.setattr(attention, "_BLOCK", block)
+    packed = pack_sequences([*SEQUENCES, [3, 4, 5, 6, 7]], [*PREFIXES, []])
+    assert any(section.branches is None for section in packed.sections)
     generator = torch.Generator().manual_seed(5)
-    parts = [torch.randn((3, 2, 9, 8), generator=generator, dtype=torch.float64).requires_grad_() for _ in range(3)]
-    steps = torch.arange(9)
-    seen = steps[:, None] >= steps[None, :]
-    if window is not None:
-        seen = seen & (steps[:, None] - steps[None, :] < window)
-    mask = torch.zeros(9, 9, dtype=torch.float64).masked_fill(~seen, -torch.inf)
-    weights = torch.randn((3, 2, 9, 8), generator=generator, dtype=torch.float64)
-    results = []
-    for run in (
-        lambda q, k, v: _ShortRows.apply(q, k, v, mask, 0.3),
-        lambda q, k, v: torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=0.3),
-    ):
-        out = run(*parts)
-        results.append((out, *torch.autograd.grad((out * weights).sum(), parts)))
-    for found, expected in zip(*results, strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+    shapes = [(1, heads, len(packed), 8) for heads in (4, 2, 2)]
+    parts = [torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype) for shape in shapes]
+    weights = torch.randn((len(packed), 4, 8), generator=generator, dtype=torch.float64)
+    given = [part.clone().requires_grad_() for part in parts]
+    out, _ = packed_attention(torch.nn.Module(), *given, None, packed, scaling=0.3, sliding_window=window)
+    found = [out[0], *torch.autograd.grad((out[0] * weights).sum(), given)]
+
+    exact = [part.double().requires_grad_() for part in parts]
+    rows = [part[0].transpose(0, 1) for part in exact]
+    wanted, total = torch.zeros_like(weights), torch.zeros((), dtype=torch.float64)
+    counted = set[int]()
+    for (start, before), (first, length) in zip(packed.prefixes, packed.sequences, strict=True):
+        place = torch.tensor([*range(start, start + before), *range(first, first + length)])
+        whole = _masked(*(x[place] for x in rows), window)
+        new = [i for i, at in enumerate(place.tolist()) if at not in counted]  # a shared prefix counts once
+        counted.update(place.tolist())
+        wanted[place[new]] = whole[new].detach()
+        total = total + (whole[new] * weights[place[new]]).sum()
+    assert len(counted) == len(packed)
+    for mine, theirs in zip(found, [wanted, *torch.autograd.grad(total, exact)], strict=True):
+        torch.testing.assert_close(mine.double(), theirs, rtol=close, atol=close)
+
+
+def test_attention_that_needs_no_gradient_keeps_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = []
+    real = torch.autograd.function.FunctionCtx.save_for_backward
+    monkeypatch.setattr(
+        torch.autograd.function.FunctionCtx,
+        "save_for_backward",
+        lambda self, *xs: kept.append(len(xs)) or real(self, *xs),
+    )
+    packed = pack_sequences(SEQUENCES, PREFIXES)
+    given = [torch.randn((1, 2, len(packed), 8)) for _ in range(3)]
+    with torch.no_grad():
+        packed_attention(torch.nn.Module(), *given, None, packed)
+    packed_attention(torch.nn.Module(), given[0].requires_grad_(), *given[1:], None, packed)
+    assert kept[0] == 3 < kept[1]
 
 
 def test_rounding_of_a_deep_model_in_bfloat16_is_not_taken_for_an_inability_to_pack() -> None:

@@ -113,10 +113,10 @@ def test_a_temperature_without_log_probabilities_is_refused(temperature):
 def test_a_frozen_head_gets_no_gradient_and_the_states_the_same():
     torch.manual_seed(4)
     hidden, weight, bias = torch.randn(7, 3), torch.randn(5, 3), torch.randn(5)
-    targets, grad, total = torch.randint(0, 5, (7,)), torch.randn(7), torch.linspace(0, 1, 7)
+    targets, grad = torch.randint(0, 5, (7,)), torch.randn(7)
 
     def backward(*wanted):
-        saved = {"saved_tensors": (hidden, weight, bias, targets, total), "temperature": 0.7}
+        saved = {"saved_tensors": (hidden, weight, bias, targets), "temperature": 0.7}
         context = SimpleNamespace(**saved, needs_input_grad=(True, *wanted, False, False))
         return logprobs._HeadLogps.backward(context, grad)[:3]
 
@@ -128,7 +128,10 @@ def test_a_frozen_head_gets_no_gradient_and_the_states_the_same():
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-def test_gradients_of_the_head_are_those_of_the_definition(frozen):
+@pytest.mark.parametrize("kept", [0, 2**25])
+def test_gradients_of_the_head_are_those_of_the_definition(monkeypatch, frozen, kept):
+    monkeypatch.setattr(logprobs, "_KEPT", kept)
+    monkeypatch.setattr(logprobs, "_head_blocks", lambda hidden, weight: [slice(0, 3), slice(3, 7)])
     torch.manual_seed(4)
     hidden, weight, bias = (torch.randn(*shape, dtype=torch.float64) for shape in ((7, 3), (5, 3), (5,)))
     inputs = [hidden.requires_grad_(), weight.requires_grad_(not frozen), bias.requires_grad_(not frozen)]
@@ -144,6 +147,20 @@ def test_gradients_of_the_head_are_those_of_the_definition(frozen):
             assert ours is None
         else:
             torch.testing.assert_close(ours, other, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(("most", "needed", "saved"), [(35, True, 6), (34, True, 4), (35, False, 4)])
+def test_few_logits_are_kept_and_many_are_not(monkeypatch, most, needed, saved):
+    monkeypatch.setattr(logprobs, "_KEPT", most)
+    monkeypatch.setattr(logprobs, "_head_blocks", lambda hidden, weight: [slice(0, 3), slice(3, 7)])
+    seen = []
+    monkeypatch.setattr(
+        torch.autograd.function.FunctionCtx, "save_for_backward", lambda self, *tensors: seen.append(len(tensors))
+    )
+    with torch.set_grad_enabled(needed):
+        hidden = torch.randn(7, 3).requires_grad_(needed)
+        logprobs.head_logps(hidden, torch.randn(5, 3), torch.zeros(7, dtype=torch.long))
+    assert seen == [saved]
 
 
 def test_a_gpu_takes_more_rows_of_logits_at_once(monkeypatch):
