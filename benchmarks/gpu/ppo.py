@@ -114,11 +114,11 @@ class Step:
     def _experience(self, rollouts: Rollouts) -> Experience:
         models, budget, mask = self.models, self.size.budget, rollouts.response_mask
         with self._phase("log-probs"):
-            logps, _ = rollout_logps(models.policy, rollouts, temperature=1.0, budget=budget)
+            logps = rollout_logps(models.policy, rollouts, temperature=1.0, budget=budget)
         with self._phase("score"):
             scores = rollout_scores(models.reward, rollouts, budget=budget)
         with self._phase("reference"):
-            reference, _ = rollout_logps(models.reference, rollouts, temperature=1.0, budget=budget)
+            reference = rollout_logps(models.reference, rollouts, temperature=1.0, budget=budget)
         with self._phase("values"):
             values = rollout_values(models.critic, rollouts, budget=budget)
         with self._phase("advantages"):

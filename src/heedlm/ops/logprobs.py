@@ -159,11 +159,9 @@ def head_statistics(
     logps = torch.empty(hidden.shape[0], dtype=widen(hidden[:0]).dtype, device=hidden.device)
     spread = torch.empty_like(logps)
     for rows in _head_blocks(hidden, weight):
-        block = _scaled(linear(hidden[rows], weight, bias), temperature)
-        total = block.logsumexp(-1, keepdim=True)
-        logps[rows] = (block.gather(-1, targets[rows, None]) - total).squeeze(-1)
-        finite = block.clamp(min=torch.finfo(block.dtype).min)  # 0 · -inf would be NaN
-        spread[rows] = total.squeeze(-1) - (block.sub_(total).exp_().mul_(finite)).sum(-1)
+        logs = _log_shares(hidden[rows], weight, bias, temperature)
+        logps[rows] = logs.gather(-1, targets[rows, None]).squeeze(-1)
+        spread[rows] = _entropy(logs)
     return logps, spread
 
 
@@ -182,10 +180,8 @@ def head_logps_and_entropy(
     _check(temperature)
 
     def block(states: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        scaled = _scaled(linear(states, weight, bias), temperature)
-        shares = scaled.log_softmax(-1)
-        finite = shares.clamp(min=torch.finfo(shares.dtype).min)  # 0 · -inf would be NaN
-        return shares.gather(-1, wanted[:, None]).squeeze(-1), -(shares.exp() * finite).sum(-1)
+        logs = _log_shares(states, weight, bias, temperature)
+        return logs.gather(-1, wanted[:, None]).squeeze(-1), _entropy(logs)
 
     found = [
         checkpoint(block, hidden[rows], targets[rows], use_reentrant=False) for rows in _head_blocks(hidden, weight)
@@ -241,6 +237,12 @@ class _HeadLogps(torch.autograd.Function):
 def _log_shares(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: float) -> Tensor:
     """Log-probability (nats) of every token after each state (M, V)."""
     return _scaled(linear(hidden, weight, bias), temperature).log_softmax(-1)
+
+
+def _entropy(logs: Tensor) -> Tensor:
+    """Entropy (nats) of distributions given by their log-probabilities (M, V)."""
+    finite = logs.clamp(min=torch.finfo(logs.dtype).min)  # 0 · -inf would be NaN
+    return -(logs.exp() * finite).sum(-1)
 
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:

@@ -292,8 +292,8 @@ def _facts(
 
 def _drift(model: PreTrainedModel, against: PreTrainedModel, rollouts: Rollouts, budget: int) -> dict[str, float]:
     """KL (nats) of the model's own samples to the other model, and the perplexity of both on them."""
-    logps, _ = rollout_logps(model, rollouts, temperature=1.0, budget=budget)
-    reference, _ = rollout_logps(against, rollouts, temperature=1.0, budget=budget)
+    logps = rollout_logps(model, rollouts, temperature=1.0, budget=budget)
+    reference = rollout_logps(against, rollouts, temperature=1.0, budget=budget)
     mask = rollouts.response_mask
     drift = torch.where(mask, k1(logps, reference), 0.0)
     return {

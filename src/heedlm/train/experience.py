@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
@@ -141,8 +142,8 @@ def _parts(rollouts: Rollouts, budget: int) -> Iterator[tuple[Tensor, Tensor, Pa
 
 
 @torch.no_grad()
-def rollout_logps(model: nn.Module, rollouts: Rollouts, *, temperature: float, budget: int) -> tuple[Tensor, Tensor]:
-    """Log-probs and entropies (nats) of the response tokens, both (B, T), zero elsewhere; dropout is off.
+def rollout_logps(model: nn.Module, rollouts: Rollouts, *, temperature: float, budget: int) -> Tensor:
+    """Log-probs (nats) of the response tokens (B, T), zero elsewhere; dropout is off.
 
     Args:
         model: A causal model.
@@ -150,38 +151,55 @@ def rollout_logps(model: nn.Module, rollouts: Rollouts, *, temperature: float, b
         temperature: The one they were sampled at, so that the log-probs are those of the sampled distribution.
         budget: Tokens a forward pass may hold.
     """
-    was_training = model.training
-    model.eval()
-    logps, entropies = torch.zeros_like(rollouts.logps), torch.zeros_like(rollouts.logps)
-    for index, mask, packed, targets in _parts(rollouts, budget):
-        found, entropy = sequence_statistics(model, packed, targets, temperature)
-        logps[index], entropies[index] = _spread(mask, found).to(logps.dtype), _spread(mask, entropy).to(logps.dtype)
-    model.train(was_training)
+    with _calm(model):
+        logps = torch.zeros_like(rollouts.logps)
+        for index, mask, packed, targets in _parts(rollouts, budget):
+            logps[index] = _spread(mask, sequence_logps(model, packed, targets, temperature)).to(logps.dtype)
+    return logps
+
+
+@torch.no_grad()
+def rollout_statistics(
+    model: nn.Module, rollouts: Rollouts, *, temperature: float, budget: int
+) -> tuple[Tensor, Tensor]:
+    """`rollout_logps`, and the entropies (nats) of the distributions that the tokens were drawn from."""
+    with _calm(model):
+        logps, entropies = torch.zeros_like(rollouts.logps), torch.zeros_like(rollouts.logps)
+        for index, mask, packed, targets in _parts(rollouts, budget):
+            found, entropy = sequence_statistics(model, packed, targets, temperature)
+            logps[index], entropies[index] = (_spread(mask, x).to(logps.dtype) for x in (found, entropy))
     return logps, entropies
 
 
 @torch.no_grad()
 def rollout_values(critic: nn.Module, rollouts: Rollouts, *, budget: int) -> Tensor:
     """(B, T) critic's value of the state that predicts each response token, zero elsewhere; dropout is off."""
-    was_training = critic.training
-    critic.eval()
-    values = torch.zeros_like(rollouts.logps)
-    for index, mask, packed, targets in _parts(rollouts, budget):
-        values[index] = _spread(mask, _values(critic, packed, targets)).to(values.dtype)
-    critic.train(was_training)
+    with _calm(critic):
+        values = torch.zeros_like(rollouts.logps)
+        for index, mask, packed, targets in _parts(rollouts, budget):
+            values[index] = _spread(mask, _values(critic, packed, targets)).to(values.dtype)
     return values
 
 
 @torch.no_grad()
 def rollout_scores(model: nn.Module, rollouts: Rollouts, *, budget: int) -> Tensor:
     """(B,) score of a scalar model at the last token of each row, in reward units; dropout is off."""
+    with _calm(model):
+        scores = torch.zeros(len(rollouts), dtype=rollouts.logps.dtype, device=rollouts.tokens.device)
+        for index, _, packed, _ in _parts(rollouts, budget):
+            scores[index] = sequence_scores(model, packed, packed.last).to(scores.dtype)
+    return scores
+
+
+@contextlib.contextmanager
+def _calm(model: nn.Module) -> Iterator[None]:
+    """Without dropout."""
     was_training = model.training
     model.eval()
-    scores = torch.zeros(len(rollouts), dtype=rollouts.logps.dtype, device=rollouts.tokens.device)
-    for index, _, packed, _ in _parts(rollouts, budget):
-        scores[index] = sequence_scores(model, packed, packed.last).to(scores.dtype)
-    model.train(was_training)
-    return scores
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
 def _values(critic: nn.Module, packed: Packed, targets: Tensor) -> Tensor:

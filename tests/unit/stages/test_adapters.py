@@ -180,10 +180,10 @@ def test_the_references_log_probs_are_the_bases_when_the_policy_has_moved(materi
     rollouts = method.engine.generate([[5, 6, 7], [8, 9]], Sampling(max_new_tokens=5), seed=1)
     options = {"temperature": 1.0, "budget": 1000}
     base, merged = (load_model(path) for path in (material / "model", run.output("model")))
-    reference, _ = rollout_logps(method.reference, rollouts, **options)
-    policy, _ = rollout_logps(method.policy, rollouts, **options)
-    assert torch.equal(reference, rollout_logps(base, rollouts, **options)[0])
-    torch.testing.assert_close(policy, rollout_logps(merged, rollouts, **options)[0], rtol=1e-4, atol=1e-5)
+    reference = rollout_logps(method.reference, rollouts, **options)
+    policy = rollout_logps(method.policy, rollouts, **options)
+    assert torch.equal(reference, rollout_logps(base, rollouts, **options))
+    torch.testing.assert_close(policy, rollout_logps(merged, rollouts, **options), rtol=1e-4, atol=1e-5)
     assert (policy - reference).abs().max() > 1e-3
     torch.testing.assert_close(policy, rollouts.logps, rtol=1e-4, atol=1e-5)  # the engine sampled from the policy
     assert not method.reference.base_model.training

@@ -17,6 +17,7 @@ from heedlm.train.experience import (
     pack_responses,
     policy_terms,
     rollout_logps,
+    rollout_statistics,
     rollout_values,
     row_groups,
     value_terms,
@@ -294,7 +295,7 @@ def experience(policy, scalar, rollouts):
     def noise(size):
         return torch.where(mask, size * torch.randn(mask.shape, generator=generator, dtype=torch.float64), 0.0)
 
-    logps, _ = rollout_logps(policy, rollouts, temperature=0.7, budget=10_000)
+    logps = rollout_logps(policy, rollouts, temperature=0.7, budget=10_000)
     values = rollout_values(scalar, rollouts, budget=10_000)
     old = values + noise(0.2)
     return Experience(rollouts.tokens, rollouts.lengths, mask, logps + noise(0.3), old, noise(1.0), old + noise(1.0))
@@ -417,7 +418,7 @@ def test_minibatches_of_a_buffer_are_rows_of_it(experience):
 
 
 def test_log_probs_of_rollouts_do_not_depend_on_the_budget_and_turn_dropout_off(policy, rollouts):
-    whole, spread = rollout_logps(policy, rollouts, temperature=0.7, budget=10_000)
+    whole, spread = rollout_statistics(policy, rollouts, temperature=0.7, budget=10_000)
     with_dropout = copy.deepcopy(policy)
     with_dropout.config.attention_dropout = 0.5
     for layer in with_dropout.model.layers:
@@ -427,7 +428,7 @@ def test_log_probs_of_rollouts_do_not_depend_on_the_budget_and_turn_dropout_off(
         noisy = token_logps(logits(with_dropout, rollouts.tokens), rollouts.tokens, 0.7)
     assert not torch.allclose(noisy[rollouts.response_mask], whole[rollouts.response_mask])
     for budget in (1, 45):
-        logps, again = rollout_logps(with_dropout, rollouts, temperature=0.7, budget=budget)
+        logps, again = rollout_statistics(with_dropout, rollouts, temperature=0.7, budget=budget)
         torch.testing.assert_close(logps, whole, rtol=1e-9, atol=1e-12)
         torch.testing.assert_close(again, spread, rtol=1e-9, atol=1e-12)
     assert with_dropout.training  # left as it was found

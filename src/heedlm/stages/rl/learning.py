@@ -31,7 +31,15 @@ from heedlm.stages.rl.config import Config
 from heedlm.stages.rl.groups import group_facts, length_penalty, teaching
 from heedlm.stages.rl.watching import Watch
 from heedlm.train.batching import Order, Row
-from heedlm.train.experience import AdaptedEngine, Experience, policy_terms, rollout_logps, rollout_values, value_terms
+from heedlm.train.experience import (
+    AdaptedEngine,
+    Experience,
+    policy_terms,
+    rollout_logps,
+    rollout_statistics,
+    rollout_values,
+    value_terms,
+)
 from heedlm.train.facts import explained_variance, reward_facts, rollout_facts
 from heedlm.train.language import language_terms
 from heedlm.train.learner import Learner
@@ -251,8 +259,8 @@ class Reinforcement:
         if penalty is not None:
             shaped = shaped - penalty
         temperature = config.sampling.temperature
-        logps, spread = rollout_logps(self.policy, rollouts, temperature=temperature, budget=config.budget)
-        reference, _ = rollout_logps(self.reference, rollouts, temperature=temperature, budget=config.budget)
+        logps, spread = rollout_statistics(self.policy, rollouts, temperature=temperature, budget=config.budget)
+        reference = rollout_logps(self.reference, rollouts, temperature=temperature, budget=config.budget)
         mask = rollouts.response_mask
         beta = self.beta if objective.kl == "reward" else 0.0
         rewards = token_rewards(shaped, k1(logps, reference), mask, beta, reward.steps)
