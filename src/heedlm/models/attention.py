@@ -36,6 +36,8 @@ def packed_attention(
     The tokens are laid out as padded rows for the attention product alone, which is a small part of a model's
     work; a branch attends to its prefix and to itself. Without `packed` this is transformers' own `sdpa`.
 
+    Tokens beyond those of `packed` attend to nothing, and nothing attends to them.
+
     Raises:
         ValueError: The layer wants something that this function does not know, such as soft-capped scores.
     """
@@ -58,6 +60,8 @@ def packed_attention(
         part = slice(begin, begin + section.tokens)
         outputs += _section(section, q[part], k[part], v[part], window, scale, dropout)
         begin += section.tokens
+    if begin < len(q):  # what was added at the end for nothing
+        outputs.append(torch.zeros_like(q[begin:]))
     return (outputs[0] if len(outputs) == 1 else torch.cat(outputs))[None], None
 
 
@@ -217,6 +221,7 @@ class _Products(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, packed: Packed, window: int | None, scale: float) -> Tensor:
         out = q.new_empty((q.shape[1], q.shape[0], q.shape[2]))
+        out[len(packed) :] = 0.0  # there may be tokens beyond the last sequence
         kept = []
         for pieces in _pieces(q, k, v, packed, window):
             for piece in pieces:
@@ -233,6 +238,8 @@ class _Products(torch.autograd.Function):
         q, k, v, *kept = ctx.saved_tensors
         grad = grad.transpose(0, 1)
         of_q, of_k, of_v = (torch.empty_like(x.transpose(0, 1)).transpose(0, 1) for x in (q, k, v))
+        for target in (of_q, of_k, of_v):
+            target[:, len(ctx.packed) :] = 0.0
         for pieces in _pieces(q, k, v, ctx.packed, ctx.window):
             above = []
             for piece in pieces:

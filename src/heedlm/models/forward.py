@@ -16,15 +16,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from heedlm.models import attention
-from heedlm.models.packed import Packed, pack_sequences
+from heedlm.models.packed import Packed, pack_sequences, round_up
 from heedlm.ops.logprobs import entropy as token_entropy
 from heedlm.ops.logprobs import head_logps, head_logps_and_entropy, head_statistics, token_logps
 from heedlm.ops.shapes import Bool, Float, Int
 
 _log = logging.getLogger(__name__)
 _told: set[str] = set()
+_ROUND = 64  # see `_filling`
 _PACKS, _COMPUTES = "_heed_packs", "_heed_computes_in"
 
 
@@ -38,19 +40,29 @@ def hidden_states(model: nn.Module, packed: Packed) -> Float[Tensor, "N D"]:
     able = packs(model)  # tried in the weights' own precision, so before the context
     with computing(model):
         if able:
+            more = _filling(packed)
             # The 4-dimensional mask stops transformers from making one of its own; it is not looked at.
             states = held.base_model(
-                input_ids=packed.tokens[None],
-                position_ids=packed.positions[None],
+                input_ids=pad(packed.tokens, (0, more))[None],
+                position_ids=pad(packed.positions, (0, more))[None],
                 attention_mask=packed.tokens.new_zeros((1, 1, 1, 1)),
                 use_cache=False,
                 packed=packed,
-            ).last_hidden_state[0]
+            ).last_hidden_state[0, : len(packed)]
         else:
             rows, places = packed.rows
             states = held.base_model(input_ids=rows, use_cache=False).last_hidden_state[places[:, 0], places[:, 1]]
     found: Tensor = states
     return found
+
+
+def _filling(packed: Packed) -> int:
+    """Tokens that are added at the end for nothing.
+
+    In bfloat16 on a processor kernels are made for each shape of a product, which takes longer than the product.
+    """
+    narrow = torch.is_autocast_enabled("cpu") and packed.tokens.device.type == "cpu"
+    return round_up(len(packed), _ROUND) - len(packed) if narrow else 0
 
 
 def sequence_logps(

@@ -21,6 +21,7 @@ from heedlm.ops.shapes import Bool, Int
 Ids = Sequence[int]
 
 _ALIKE, _FULL = 0.8, 384  # see `_sections`
+_ROUND = 16  # widths of padded rows: kernels are made for each shape of a product, so there should be few of them
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Table:
     def of(lengths: Sequence[int], device: torch.device) -> Table:
         """The table of pieces of these lengths that follow one another."""
         count = torch.tensor(lengths, device=device)
-        steps = torch.arange(max(lengths, default=0), device=device)
+        steps = torch.arange(round_up(max(lengths, default=0), _ROUND), device=device)
         real = steps < count[:, None]
         starts = count.cumsum(0) - count
         index = torch.where(real, starts[:, None] + steps, 0)
@@ -189,16 +190,15 @@ def pack_sequences(
                 ids += sequences[i]
         parents = [place for place, group in enumerate(groups) if not group.whole for _ in group.members]
         branches = None
+        roots = Table.of(lengths[first_piece:middle], where)
         if parents:
             branches = Branches(
                 table=Table.of(lengths[middle:], where),
                 parents=torch.tensor(parents, device=where),
-                longest=max(lengths[first_piece:middle]),
+                longest=roots.index.shape[1],
                 offsets=torch.tensor(offsets[middle:], device=where),
             )
-        sections.append(
-            Section(Table.of(lengths[first_piece:middle], where), branches, split - begin, len(ids) - begin)
-        )
+        sections.append(Section(roots, branches, split - begin, len(ids) - begin))
     sizes = torch.tensor(lengths, device=where)
     heads = sizes.cumsum(0) - sizes
     places = torch.arange(len(ids), device=where)
@@ -260,6 +260,11 @@ def _sections(groups: list[_Group]) -> list[list[_Group]]:
         found[-1].append(group)
         held += group.tokens
     return found
+
+
+def round_up(number: int, unit: int) -> int:
+    """The next multiple of a unit."""
+    return -(-number // unit) * unit
 
 
 def packed_length(sequences: Iterable[Ids], prefixes: Iterable[Ids]) -> int:

@@ -264,6 +264,35 @@ def test_attention_and_its_gradients_are_those_of_each_sequence(
         torch.testing.assert_close(mine.double(), theirs, rtol=close, atol=close)
 
 
+@pytest.mark.parametrize("kept", [0, 1024])
+def test_tokens_added_for_the_kernels_change_nothing(tiny: Tiny, kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "_KEPT", kept)
+    model, packed, found = exact(tiny("llama")), pack_sequences(SEQUENCES, PREFIXES), []
+    packs(model)
+    for more in (0, 5):
+        monkeypatch.setattr(forward, "_filling", lambda packed, more=more: more)
+        model.zero_grad()
+        logps = sequence_logps(model, packed, packed.own[1:4])
+        logps.sum().backward()
+        found.append(torch.cat([logps.detach(), *(p.grad.flatten() for p in model.parameters() if p.grad is not None)]))
+    torch.testing.assert_close(*found, rtol=1e-12, atol=1e-14)
+
+
+def test_products_come_in_few_shapes(tiny: Tiny) -> None:
+    """Making a kernel for a shape takes longer than the product: in bfloat16 on a processor one is made for each."""
+    shapes = {pack_sequences([[1] * n]).sections[0].roots.index.shape for n in range(1, 65)}
+    assert len(shapes) == 4
+    model, seen = tiny("llama").float(), set()
+    model.base_model.layers[0].register_forward_pre_hook(lambda _, args: seen.add(args[0].shape[1]))
+    compute_in(model, torch.bfloat16)
+    packs(model)
+    seen.clear()
+    with torch.no_grad():
+        for count in (1, 63, 64):
+            assert hidden_states(model, pack_sequences([[1] * count])).shape[0] == count
+    assert seen == {64}
+
+
 def test_attention_that_needs_no_gradient_keeps_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = []
     real = torch.autograd.function.FunctionCtx.save_for_backward
