@@ -1,7 +1,7 @@
 """Three rounds of sample, compare, refit the reward model, train, in the village: gold after each round.
 
 `heed loop` starts from the fine-tuned model of `heed demo` with the same seed. Every round compares fresh answers to
-1,024 fresh prompts, adds them to those before, refits the reward model and trains 100 PPO steps from the run_of policy;
+1,024 fresh prompts, adds them to those before, refits the reward model and trains 100 PPO steps from the last policy;
 gold decides on 1,000 test prompts, against the model before the first round.
 
     python reproductions/rounds/run.py --out runs [--seeds 0,1,2]
