@@ -140,7 +140,7 @@ def test_a_reward_is_a_finite_number_for_each_answer(name, home):
 def test_a_reward_does_not_see_padding_order_or_the_other_answers(name, home):
     source = build(rewards.RewardSource, name, REWARDS[name](home)).open(home.chat)
     whole = source.score(episodes(home, name)).total
-    assert len(set(whole.tolist())) > 1, "of equal rewards no order could be told"
+    assert float(whole.max() - whole.min()) > 1e-3, "of rewards as close as the tolerance no order could be told"
     order = [4, 2, 0, 5, 1, 3]
     torch.testing.assert_close(source.score(episodes(home, name, order)).total, whole[order], atol=1e-5, rtol=1e-5)
     for row in range(6):
