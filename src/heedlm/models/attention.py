@@ -15,7 +15,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from heedlm.models.packed import Branches, Packed, Section, Table
+from heedlm.models.packed import Branches, Packed, Table
 
 NAME = "heed"  # of this function among those of transformers
 _KEPT = 1024  # keys up to which attention on a processor is done by products that keep its weights
@@ -54,48 +54,23 @@ def packed_attention(
         scale = q.shape[-1] ** -0.5 if scale is None else scale
         out: Tensor = _Products.apply(q, k, v, packed, window, scale)  # type: ignore[no-untyped-call]
         return out[None], None
-    q, k, v = (x.transpose(0, 1) for x in (q, k, v))  # (N, H, D)
-    outputs, begin = [], 0
-    for section in packed.sections:
-        part = slice(begin, begin + section.tokens)
-        outputs += _section(section, q[part], k[part], v[part], window, scale, dropout)
-        begin += section.tokens
-    if begin < len(q):  # what was added at the end for nothing
-        outputs.append(torch.zeros_like(q[begin:]))
-    return (outputs[0] if len(outputs) == 1 else torch.cat(outputs))[None], None
-
-
-def _section(
-    section: Section, q: Tensor, k: Tensor, v: Tensor, window: int | None, scale: float | None, dropout: float
-) -> list[Tensor]:
-    """Attention of one section's tokens (n, H, D): that of its roots, then that of its branches."""
-    split, roots, branches = section.root_tokens, section.roots, section.branches
-    first, *reused = (_rows(x[:split], roots) for x in (q, k, v))
-    mask = _root_mask(roots.index.shape[1], window, q)
-    upper = _flat(_attend(first, reused[0], reused[1], mask, scale, dropout), roots)
-    if branches is None:
-        return [upper]
-    table = branches.table
-    own, *keyed = (_rows(x[split:], table) for x in (q, k, v))
-    keys, values = (
-        torch.cat([root.index_select(0, branches.parents), branch], dim=1)
-        for root, branch in zip(reused, keyed, strict=True)
-    )
-    return [upper, _flat(_attend(own, keys, values, _branch_mask(branches, window, q), scale, dropout), table)]
+    pieces = (piece for pieces in _pieces(q, k, v, packed, window) for piece in pieces)
+    outputs = [_flat(_attend(x.q, x.k, x.v, x.mask, scale, dropout), x.table) for x in pieces]
+    outputs.append(q.new_zeros((q.shape[0], q.shape[1] - len(packed), q.shape[2])))  # what was added for nothing
+    return torch.cat(outputs, dim=1).transpose(0, 1)[None], None
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None, dropout: float) -> Tensor:
-    """Attention of padded rows (S, T, H, D); keys and values may have fewer heads. No mask means causal."""
-    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-    groups = q.shape[1] // k.shape[1]
+    """Torch's attention of padded rows (H, S, T, D); keys and values may have fewer heads. No mask means causal."""
+    groups = len(q) // len(k)
     # Without copies where a kernel can: the others take no fewer heads, and the plain product holds all weights.
     shared = groups > 1 and q.device.type != "cpu" and mask is None and q.dtype in (torch.float16, torch.bfloat16)
-    if groups > 1 and not shared:
-        k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
-    out = scaled_dot_product_attention(
+    if not shared:
+        k, v = _repeated(k, len(q)), _repeated(v, len(q))
+    q, k, v = (x.transpose(0, 1) for x in (q, k, v))
+    return scaled_dot_product_attention(
         q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, dropout_p=dropout, enable_gqa=shared
-    )
-    return out.transpose(1, 2)
+    ).transpose(0, 1)
 
 
 def _root_mask(width: int, window: int | None, like: Tensor) -> Tensor | None:
@@ -133,13 +108,13 @@ def _additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _rows(x: Tensor, table: Table) -> Tensor:
-    """(n, H, D) tokens as padded rows (S, T, H, D)."""
+    """(H, n, D) tokens as padded rows (H, S, T, D)."""
     rows: Tensor = _Rows.apply(x, table)  # type: ignore[no-untyped-call]
     return rows
 
 
 def _flat(rows: Tensor, table: Table) -> Tensor:
-    """Padded rows (S, T, H, D) as tokens (n, H, D)."""
+    """Padded rows (H, S, T, D) as tokens (H, n, D)."""
     flat: Tensor = _Flat.apply(rows, table)  # type: ignore[no-untyped-call]
     return flat
 
@@ -150,12 +125,12 @@ class _Rows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, table: Table) -> Tensor:
         ctx.table = table
-        return x.index_select(0, table.index.flatten()).view(*table.index.shape, *x.shape[1:])
+        return x.index_select(1, table.index.flatten()).view(len(x), *table.index.shape, -1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return grad.reshape(-1, *grad.shape[2:]).index_select(0, ctx.table.inverse), None
+        return grad.flatten(1, 2).index_select(1, ctx.table.inverse), None
 
 
 class _Flat(torch.autograd.Function):
@@ -164,16 +139,20 @@ class _Flat(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, table: Table) -> Tensor:
         ctx.table = table
-        return rows.reshape(-1, *rows.shape[2:]).index_select(0, table.inverse)
+        return rows.flatten(1, 2).index_select(1, table.inverse)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        table: Table = ctx.table
-        rows = grad.index_select(0, table.index.flatten())
-        if table.padding is not None:
-            rows.masked_fill_(table.padding[:, None, None], 0.0)
-        return rows.view(*table.index.shape, *grad.shape[1:]), None
+        return _unflattened(grad, ctx.table), None
+
+
+def _unflattened(grad: Tensor, table: Table) -> Tensor:
+    """(H, n, D) as padded rows, zero at padding."""
+    rows = grad.index_select(1, table.index.flatten())
+    if table.padding is not None:
+        rows.masked_fill_(table.padding[:, None], 0.0)
+    return rows.view(len(grad), *table.index.shape, -1)
 
 
 @dataclass
@@ -184,9 +163,9 @@ class _Piece:
         span: Where their tokens stand among all.
         table: How they lie in rows.
         q: Queries (H, S, T, D).
-        k: Keys (H, S, K, D); the first K − T are those of shared prefixes.
-        v: Values (H, S, K, D).
-        mask: What is added to the scores, or None: plain causal.
+        k: Keys (H/G, S, K, D); the first K − T are those of shared prefixes.
+        v: Values (H/G, S, K, D).
+        mask: What is added to the scores, (T, T) or (S, 1, T, K); None: plain causal.
         parents: Which of the section's roots holds each row's prefix, if these are branches.
     """
 
@@ -226,7 +205,7 @@ class _Products(torch.autograd.Function):
         for pieces in _pieces(q, k, v, packed, window):
             for piece in pieces:
                 rows, weights = _products(piece, scale)
-                out[piece.span] = _flattened(rows, piece.table).transpose(0, 1)
+                out[piece.span] = _flat(rows, piece.table).transpose(0, 1)
                 kept += weights if any(ctx.needs_input_grad) else []
         ctx.save_for_backward(q, k, v, *kept)
         ctx.packed, ctx.window, ctx.scale = packed, window, scale
@@ -245,41 +224,37 @@ class _Products(torch.autograd.Function):
             for piece in pieces:
                 count = len(piece.blocks)
                 weights, kept = kept[:count], kept[count:]
-                rows = _laid(grad[:, piece.span], piece.table)
-                if piece.table.padding is not None:
-                    rows.flatten(1, 2).masked_fill_(piece.table.padding[:, None], 0.0)
+                rows = _unflattened(grad[:, piece.span], piece.table)
                 own, *keyed = _products_backward(piece, weights, rows, ctx.scale)
-                of_q[:, piece.span] = _flattened(own, piece.table)
-                above.append([_summed(x, len(k)) for x in keyed])
+                of_q[:, piece.span] = _flat(own, piece.table)
+                above.append(keyed)
             for piece, keyed in zip(pieces, above, strict=True):
                 if piece.parents is None:
                     continue
                 for of_root, of_branch, target in zip(above[0], keyed, (of_k, of_v), strict=True):
                     of_root.index_add_(1, piece.parents, of_branch[:, :, : piece.ahead])
-                    target[:, piece.span] = _flattened(of_branch[:, :, piece.ahead :], piece.table)
+                    target[:, piece.span] = _flat(of_branch[:, :, piece.ahead :], piece.table)
             for of_root, target in zip(above[0], (of_k, of_v), strict=True):
-                target[:, pieces[0].span] = _flattened(of_root, pieces[0].table)
+                target[:, pieces[0].span] = _flat(of_root, pieces[0].table)
         return of_q, of_k, of_v, None, None, None
 
 
 def _pieces(q: Tensor, k: Tensor, v: Tensor, packed: Packed, window: int | None) -> Iterator[list[_Piece]]:
     """Of each section its roots and, where it has any, its branches; (H, N, D) in."""
-    heads, begin = len(q), 0
+    begin = 0
     for section in packed.sections:
         middle, end = begin + section.root_tokens, begin + section.tokens
         span, table = slice(begin, middle), section.roots
-        first, keys, values = (_laid(x[:, span], table) for x in (q, k, v))
-        mask = _root_mask(table.index.shape[1], window, q)
-        pieces = [_Piece(span, table, first, _repeated(keys, heads), _repeated(values, heads), mask)]
+        first, *reused = (_rows(x[:, span], table) for x in (q, k, v))
+        pieces = [_Piece(span, table, first, reused[0], reused[1], _root_mask(table.index.shape[1], window, q))]
         if section.branches is not None:
             span, table, parents = slice(middle, end), section.branches.table, section.branches.parents
-            own, *keyed = (_laid(x[:, span], table) for x in (q, k, v))
+            own, *keyed = (_rows(x[:, span], table) for x in (q, k, v))
             keys, values = (
                 torch.cat([root.index_select(1, parents), branch], dim=2)
-                for root, branch in zip((keys, values), keyed, strict=True)
+                for root, branch in zip(reused, keyed, strict=True)
             )
-            mask = _branch_mask(section.branches, window, q).transpose(0, 1)
-            pieces.append(_Piece(span, table, own, _repeated(keys, heads), _repeated(values, heads), mask, parents))
+            pieces.append(_Piece(span, table, own, keys, values, _branch_mask(section.branches, window, q), parents))
         yield pieces
         begin = end
 
@@ -294,16 +269,6 @@ def _summed(x: Tensor, heads: int) -> Tensor:
     return x if len(x) == heads else x.view(heads, -1, *x.shape[1:]).sum(1)
 
 
-def _laid(x: Tensor, table: Table) -> Tensor:
-    """(H, n, D) tokens as padded rows (H, S, T, D)."""
-    return x.index_select(1, table.index.flatten()).view(len(x), *table.index.shape, -1)
-
-
-def _flattened(rows: Tensor, table: Table) -> Tensor:
-    """Padded rows (H, S, T, D) as tokens (H, n, D)."""
-    return rows.flatten(1, 2).index_select(1, table.inverse)
-
-
 def _products(piece: _Piece, scale: float) -> tuple[Tensor, list[Tensor]]:
     """Attention (H, S, T, D) of rows, and the weights of each block of queries.
 
@@ -311,7 +276,7 @@ def _products(piece: _Piece, scale: float) -> tuple[Tensor, list[Tensor]]:
     that none of its queries sees.
     """
     shape = piece.q.shape
-    q, k, v = (x.flatten(0, 1) for x in (piece.q, piece.k, piece.v))
+    q, k, v = (_repeated(x, len(piece.q)).flatten(0, 1) for x in (piece.q, piece.k, piece.v))
     unused, out, kept = q.new_empty((1, 1, 1)), [], []
     for block in piece.blocks:
         seen = piece.ahead + block.stop
@@ -319,7 +284,8 @@ def _products(piece: _Piece, scale: float) -> tuple[Tensor, list[Tensor]]:
         if piece.mask is None:
             scores[:, :, piece.ahead + block.start :] += _triangle(block.stop - block.start, q.dtype)
         else:
-            scores.view(*shape[:2], *scores.shape[1:]).add_(piece.mask[..., block, :seen])
+            # Rows first, as torch's attention has them.
+            scores.view(*shape[:2], *scores.shape[1:]).transpose(0, 1).add_(piece.mask[..., block, :seen])
         weights = scores.softmax(-1)
         out.append(weights @ v[:, :seen])
         kept.append(weights)
@@ -328,7 +294,8 @@ def _products(piece: _Piece, scale: float) -> tuple[Tensor, list[Tensor]]:
 
 def _products_backward(piece: _Piece, kept: list[Tensor], grad: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of queries, keys and values from that of `_products`."""
-    q, k, v, grad = (x.flatten(0, 1) for x in (piece.q, piece.k, piece.v, grad))
+    shape = piece.q.shape
+    q, k, v, grad = (_repeated(x, len(piece.q)).flatten(0, 1) for x in (piece.q, piece.k, piece.v, grad))
     backwards: list[Tensor] = []
     of_k, of_v = k, v
     for block, weights in reversed(list(zip(piece.blocks, kept, strict=True))):
@@ -343,7 +310,8 @@ def _products_backward(piece: _Piece, kept: list[Tensor], grad: Tensor, scale: f
             of_k[:, :seen] += to_k
             of_v[:, :seen] += to_v
     of_q = _joined(backwards[::-1]).mul_(scale)
-    return of_q.view(piece.q.shape), of_k.mul_(scale).view(piece.k.shape), of_v.view(piece.v.shape)
+    of_k, of_v = (_summed(x.view(*shape[:2], *x.shape[1:]), len(piece.k)) for x in (of_k.mul_(scale), of_v))
+    return of_q.view(shape), of_k, of_v
 
 
 def _joined(blocks: list[Tensor]) -> Tensor:

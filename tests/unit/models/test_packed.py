@@ -334,7 +334,7 @@ def test_a_gpu_gets_keys_and_values_without_copies_where_its_kernel_takes_them(
     dtype: torch.dtype, masked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     generator = torch.Generator().manual_seed(5)
-    q, k, v = (torch.randn((2, 5, heads, 8), generator=generator).to(dtype) for heads in (4, 2, 2))
+    q, k, v = (torch.randn((heads, 2, 5, 8), generator=generator).to(dtype) for heads in (4, 2, 2))
     mask = torch.zeros(5, 5, dtype=dtype).masked_fill_(~torch.ones(5, 5).tril().bool(), -torch.inf) if masked else None
     wanted = attention._attend(q, k, v, mask, None, 0.0)
     heads = []
