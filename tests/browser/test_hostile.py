@@ -289,17 +289,22 @@ def ran_on_projects(served: Served, visit: Going) -> tuple[set[int], set[str]]:
     """Which payloads run as names of projects, each listed alone, and what another host is asked for."""
     mia, projects = served.person("mia", "manager"), tables.projects
     made = served.state.projects.create(mia, "a name", "thumb")
-    seen, ran, asked = watched(visit, "mia"), set(), set()
+    seen, ran, asked = visit("mia"), set(), set()
+    # What ran is told at once: a payload may lead the page elsewhere before anybody looks.
+    seen.context.expose_function("R", lambda number: ran.add(number))
     seen.context.route(f"**://{EVIL}/**", lambda route: route.abort())
-    seen.page.on("request", lambda request: asked.add(request.url) if EVIL in request.url else None)
-    for text in PAYLOADS:
-        with served.state.database.write() as connection:
-            connection.execute(sa.update(projects).where(projects.c.id == made.id).values(name=text))
-        seen.page.goto("/projects", wait_until="commit")
-        seen.page.wait_for_timeout(250)
-        if EVIL not in seen.page.url and not seen.page.url.startswith("chrome-error"):
-            ran |= set(seen.page.evaluate("window.ran"))
-    return {each for each in ran if isinstance(each, int)}, asked
+    seen.context.on("request", lambda request: asked.add(request.url) if EVIL in request.url else None)
+    for first in range(0, len(PAYLOADS), 8):
+        tabs = []
+        for text in PAYLOADS[first : first + 8]:
+            with served.state.database.write() as connection:
+                connection.execute(sa.update(projects).where(projects.c.id == made.id).values(name=text))
+            tabs.append(seen.tab())
+            tabs[-1].goto("/projects", wait_until="commit")
+        tabs[-1].wait_for_timeout(500)  # a look at the clock, as nothing tells that nothing more will run
+        for tab in tabs:
+            tab.close()
+    return ran, asked
 
 
 def test_the_same_page_without_protection_does_run_it(
