@@ -16,10 +16,12 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from heedlm.models.packed import Branches, Packed, Table
+from heedlm.ops.kernels import Loops, Pieces, loops
 
 NAME = "heed"  # of this function among those of transformers
-_KEPT = 1024  # keys up to which attention on a processor is done by products that keep its weights
+_KEPT = 1024  # keys up to which attention on a processor is done by products that keep its weights, without loops in C
 _BLOCK = 64  # queries of one such product
+_WIDE = 64  # from here on a head is wide
 
 
 def packed_attention(
@@ -50,14 +52,27 @@ def packed_attention(
     kind = query.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else query.dtype
     q, k, v = (x[0].to(dtype) for x in (query, key, value))
-    if kind == "cpu" and not dropout and max(section.columns for section in packed.sections) <= _KEPT:
+    if kind == "cpu" and not dropout:
         scale = q.shape[-1] ** -0.5 if scale is None else scale
-        out: Tensor = _Products.apply(q, k, v, packed, window, scale)  # type: ignore[no-untyped-call]
-        return out[None], None
+        found = _loops(dtype, q.shape[-1])
+        if found is not None:
+            heads = (x.transpose(0, 1) for x in (q, k, v))
+            out: Tensor = _Loops.apply(*heads, packed.pieces, window, scale, found)  # type: ignore[no-untyped-call]
+            return out[None], None
+        if max(section.columns for section in packed.sections) <= _KEPT:
+            out = _Products.apply(q, k, v, packed, window, scale)  # type: ignore[no-untyped-call]
+            return out[None], None
     pieces = (piece for pieces in _pieces(q, k, v, packed, window) for piece in pieces)
     outputs = [_flat(_attend(x.q, x.k, x.v, x.mask, scale, dropout), x.table) for x in pieces]
     outputs.append(q.new_zeros((q.shape[0], q.shape[1] - len(packed), q.shape[2])))  # what was added for nothing
     return torch.cat(outputs, dim=1).transpose(0, 1)[None], None
+
+
+def _loops(dtype: torch.dtype, head_dim: int) -> Loops | None:
+    """The loops in C, unless a processor's own products of bfloat16 are faster: those of wide heads."""
+    if dtype == torch.bfloat16:
+        return loops(torch.float32) if head_dim < _WIDE else None
+    return loops(dtype)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None, dropout: float) -> Tensor:
@@ -187,6 +202,25 @@ class _Piece:
         """Queries that share their products; more of them where the keys ahead of all make up the work."""
         length, size = self.q.shape[2], max(_BLOCK, self.ahead)
         return [slice(begin, min(begin + size, length)) for begin in range(0, length, size)]
+
+
+class _Loops(torch.autograd.Function):
+    """Attention of packed sequences, (N, H, D) in and out, by the loops in C."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, pieces: Pieces, window: int | None, scale: float, found: Loops
+    ) -> Tensor:
+        out, logsum = found.attend_packed(q, k, v, pieces, window, scale)
+        ctx.save_for_backward(q, k, v, out, logsum)
+        ctx.rest, ctx.found = (pieces, window, scale), found
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        gradients = ctx.found.attend_packed_backward(*ctx.saved_tensors, grad, *ctx.rest)
+        return (*gradients, None, None, None, None)
 
 
 class _Products(torch.autograd.Function):

@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain
+from itertools import accumulate, chain
 
 import torch
 from torch import Tensor
 
+from heedlm.ops.kernels import Pieces
 from heedlm.ops.shapes import Bool, Int
 
 Ids = Sequence[int]
@@ -103,6 +104,8 @@ class Packed:
         positions: (N,) place of each token in its own sequence, from 0.
         before: (N,) index of the token before it in its sequence; its own index where there is none.
         sections: What of the row belongs together, from its beginning to its end.
+        families: Of each root and the pieces that follow it: where the root begins and how many of its tokens are the
+            piece's prefix, where the piece's own tokens begin and how many they are.
         sequences: (first, length) of each sequence's own part, in the order they were given: the whole
             sequence, or what follows its prefix.
         prefixes: (first, length) of what comes before that part; length 0 where nothing does.
@@ -112,11 +115,19 @@ class Packed:
     positions: Int[Tensor, "N"]
     before: Int[Tensor, "N"]
     sections: list[Section]
+    families: list[list[tuple[int, int, int, int]]]
     sequences: list[tuple[int, int]]
     prefixes: list[tuple[int, int]]
 
     def __len__(self) -> int:
         return int(self.tokens.shape[0])
+
+    @cached_property
+    def pieces(self) -> Pieces:
+        """The families as the loops in C take them."""
+        spans = [piece for family in self.families for piece in family]
+        ends = accumulate((len(family) for family in self.families), initial=0)
+        return Pieces(torch.tensor(spans), torch.tensor(list(ends)))
 
     @cached_property
     def last(self) -> Int[Tensor, "S"]:
@@ -168,7 +179,7 @@ def pack_sequences(
     ids: list[int] = []
     own: list[tuple[int, int]] = [(0, 0)] * len(sequences)
     before: list[tuple[int, int]] = [(0, 0)] * len(sequences)
-    sections = []
+    sections, families = [], []
     for groups in _sections(_groups(sequences, starts)):
         first_piece, begin = len(lengths), len(ids)
         for group in groups:
@@ -182,7 +193,9 @@ def pack_sequences(
             ids += group.root
         middle, split = len(lengths), len(ids)
         for group in groups:
+            families.append([(group.first, 0, group.first, len(group.root))])
             for i in [] if group.whole else group.members:
+                families[-1].append((group.first, len(group.root), len(ids), len(sequences[i])))
                 before[i], own[i] = (group.first, len(group.root)), (len(ids), len(sequences[i]))
                 lengths.append(len(sequences[i]))
                 offsets.append(len(group.root))
@@ -210,6 +223,7 @@ def pack_sequences(
         positions=places + shifts.repeat_interleave(sizes),
         before=previous,
         sections=sections,
+        families=families,
         sequences=own,
         prefixes=before,
     )

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from heedlm.errors import NotFinite
+from heedlm.ops.kernels import Block
 from heedlm.ops.sampling import pick
-from heedlm.rollout.network import Block, Network
+from heedlm.rollout.network import Network, Seen
 from heedlm.rollout.sampling import Sampling
 from heedlm.rollout.slots import Slots
 
@@ -100,7 +101,8 @@ class Decoding:
         self.spare = 0  # how many of these have ended
         self.deadline = 0  # the next step at which one of them has used up its room
         none = self._tensor([])
-        self.rows = self.numbers = self.last = self.places = self.before = self.bias = none
+        self.rows = self.numbers = self.last = self.places = self.before = none
+        self.seen = Seen(none, 0)
         self.cache: list[list[Block]] = []  # their keys and values
         self.tokens = torch.zeros(self.size, dtype=torch.long, device=self.device)
         self.log: list[tuple[int, Tensor, Tensor, Tensor]] = []  # step, rows, tokens, logps
@@ -155,9 +157,8 @@ class Decoding:
         if slots.reach(slots.column):
             self._drop()
             self._refresh()
-        at = slots.column - slots.base
-        self.bias[:, :, at] = 0.0
-        logits = self.network.step(self.tokens[:count], self.places, self.cache, at % slots.width, self.bias)
+        self.seen.go_on()
+        logits = self.network.step(self.tokens[:count], self.places, self.cache, self.seen)
         slots.column += 1
         self.step += 1
         self.tokens[:count] = self._draw(logits, self.rows, self.numbers, self.here)
@@ -187,7 +188,7 @@ class Decoding:
         """Let rows in and out where it pays; whether any are left."""
         while self.read.rows or self.unread < len(self.prompts):
             free = self.size - len(self.here) + self.spare
-            if free * _SPARE < self.size:
+            if len(self.here) == self.size and free * _SPARE < self.size:
                 return True
             self._admit(free)
         if self.spare == len(self.here):
@@ -281,7 +282,5 @@ class Decoding:
         self.numbers = torch.minimum(self.step + 1 - self._tensor([self.begun[row] for row in self.here]), self.last)
         self.before = self._tensor([len(self.prompts[row]) - 1 for row in self.here])
         self.places = self.numbers + self.before
-        columns = torch.arange(self.slots.base, self.slots.base + self.slots.columns, device=self.device)
-        starts = self._tensor([self.start[row] for row in self.here])[:, None]
-        seen = (columns >= starts) & (columns < self.slots.column)
-        self.bias = torch.where(seen, 0.0, -torch.inf).to(self.network.dtype)[:, None]
+        first = self._tensor([max(self.start[row] - self.slots.base, 0) for row in self.here])
+        self.seen = Seen(first, self.slots.column - self.slots.base - 1)

@@ -11,7 +11,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from heedlm.rollout.network import Block, Network
+from heedlm.models.packed import round_up
+from heedlm.ops.kernels import COLUMNS, Block
+from heedlm.rollout.network import Network
 
 # Columns of a block. On a CPU a block is a few kilobytes a head; on a GPU few blocks mean few launches.
 _CPU_WIDTH, _CPU_NUMBERS, _GPU_WIDTH = 32, 512, 128
@@ -29,7 +31,7 @@ class Slots:
     def __init__(self, network: Network, slots: int, column: int) -> None:
         self.network, self.slots = network, slots
         on_cpu = network.embedding.device.type == "cpu"
-        self.width = max(_CPU_WIDTH, _CPU_NUMBERS // network.head_dim) if on_cpu else _GPU_WIDTH
+        self.width = max(_CPU_WIDTH, round_up(_CPU_NUMBERS // network.head_dim, COLUMNS)) if on_cpu else _GPU_WIDTH
         self.column = column  # the next to be written
         self.base = 0  # the first that is kept
         self.blocks: list[list[Block]] = []  # of each layer, from left to right
@@ -70,10 +72,10 @@ class Slots:
             if len(here):
                 at = (slots[here], slice(None), within[here])
                 for (keys, values), (k, v) in zip(block, kept, strict=True):
-                    keys[at], values[at] = k[tokens[here]], v[tokens[here]]
+                    keys.transpose(2, 3)[at], values[at] = k[tokens[here]], v[tokens[here]]
 
     def rows(self, count: int) -> list[list[Block]]:
-        """For each layer, the blocks of the first `count` slots (count · H, columns, D)."""
+        """For each layer, the blocks of the first `count` slots: keys (count · H, D, columns), values with D last."""
         return [
             [(keys[:count].flatten(0, 1), values[:count].flatten(0, 1)) for keys, values in layer]
             for layer in zip(*self.blocks, strict=True)
@@ -88,9 +90,10 @@ class Slots:
     def _new(self) -> list[Block]:
         # Zeros, because what is hidden is multiplied all the same, and must not be NaN.
         network = self.network
-        shape = (self.slots, network.kv_heads, self.width, network.head_dim)
 
-        def zeros() -> Tensor:
-            return torch.zeros(shape, dtype=network.dtype, device=network.embedding.device)
+        def zeros(*shape: int) -> Tensor:
+            whole = (self.slots, network.kv_heads, *shape)
+            return torch.zeros(whole, dtype=network.dtype, device=network.embedding.device)
 
-        return [(zeros(), zeros()) for _ in network.layers]
+        width, dim = self.width, network.head_dim
+        return [(zeros(dim, width), zeros(width, dim)) for _ in network.layers]

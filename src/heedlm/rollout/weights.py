@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from transformers import (
 from transformers.pytorch_utils import Conv1D
 
 from heedlm.models.forward import tensor_device
+from heedlm.ops.kernels import fits, loops
 from heedlm.rollout.network import Layer, Linear, Network, Norm
 
 _LLAMAS = (LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM)
@@ -91,11 +93,26 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
     return dtype if dtype == torch.float64 else torch.float32
 
 
+def _attention(device: torch.device, dtype: torch.dtype, head_dim: int) -> dict[str, Any]:
+    """Precision of queries, keys and values, and what attends to a cache of them."""
+    if device.type != "cpu":
+        return {"dtype": dtype}
+    return {"dtype": _wide(dtype), "loops": loops(_wide(dtype)) if fits(head_dim) else None}
+
+
 def _norm(module: Any, dtype: torch.dtype) -> Norm:
     wide = _wide(dtype)
     eps = module.eps if isinstance(module, nn.LayerNorm) else module.variance_epsilon
     bias = getattr(module, "bias", None)
-    return Norm(module.weight.to(wide), None if bias is None else bias.to(wide), float(eps))
+    weight = module.weight.to(wide)
+    quick = bias is None and wide == torch.float32 and weight.device.type == "cpu"  # in float64 rounding must be theirs
+    return Norm(weight, None if bias is None else bias.to(wide), float(eps), loops(wide) if quick else None)
+
+
+def _gate(model: Any, dtype: torch.dtype) -> Callable[[Tensor], Tensor] | None:
+    """What applies SiLU gates by loops, if these are what the model has, in this precision."""
+    found = loops(dtype) if model.config.hidden_act == "silu" and tensor_device(model).type == "cpu" else None
+    return None if found is None else found.gate
 
 
 def _linear(module: Any, dtype: torch.dtype) -> Linear:
@@ -146,6 +163,7 @@ def _llama(model: Any, dtype: torch.dtype, longest: int) -> Network:
                 act=block.mlp.act_fn,
                 down=_linear(block.mlp.down_proj, dtype),
                 gated=True,
+                gate=_gate(model, dtype) if up[0].weight.numel() <= _FUSED else None,
                 scale=float(part.scaling),
             )
         )
@@ -159,7 +177,7 @@ def _llama(model: Any, dtype: torch.dtype, longest: int) -> Network:
         heads=model.config.num_attention_heads,
         kv_heads=model.config.num_key_value_heads,
         head_dim=attention.head_dim,
-        dtype=_wide(dtype) if weight.device.type == "cpu" else dtype,
+        **_attention(weight.device, dtype, attention.head_dim),
     )
 
 
@@ -176,6 +194,7 @@ def _gpt2(model: Any, dtype: torch.dtype) -> Network:
             act=block.mlp.act,
             down=_linear(block.mlp.c_proj, dtype),
             gated=False,
+            gate=None,
             scale=float(block.attn.scaling),
         )
         for block in core.h
@@ -190,5 +209,5 @@ def _gpt2(model: Any, dtype: torch.dtype) -> Network:
         heads=config.n_head,
         kv_heads=config.n_head,
         head_dim=config.n_embd // config.n_head,
-        dtype=_wide(dtype) if weight.device.type == "cpu" else dtype,
+        **_attention(weight.device, dtype, config.n_embd // config.n_head),
     )

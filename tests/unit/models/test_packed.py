@@ -25,6 +25,7 @@ from heedlm.models.forward import (
     sequence_statistics,
 )
 from heedlm.models.packed import pack_sequences, packed_length
+from heedlm.ops import kernels
 from heedlm.ops.logprobs import entropy, token_logps
 
 Tiny = Callable[[str], PreTrainedModel]
@@ -229,21 +230,35 @@ def _masked(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int | Non
     return torch.einsum("hqk,khd->qhd", scores.masked_fill(~seen, -torch.inf).softmax(-1), v)
 
 
+def _go(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attention by loops in C, by products of one block of queries or of several, or by torch's kernel."""
+    if way == "loops":
+        if kernels.loops(torch.float64) is None:
+            pytest.skip("no C compiler that makes the loops")
+        return
+    monkeypatch.setattr(attention, "loops", lambda dtype: None)
+    monkeypatch.setattr(attention, "_KEPT", 0 if way == "torch" else 1024)
+    monkeypatch.setattr(attention, "_BLOCK", 2 if way == "blocks" else 64)
+
+
+LONG = [[1] * 70, [2] * 3, [3] * 129, [4] * 66, [5] * 64, [6]], [[7] * 67, [7] * 67, [], [8] * 2, [7] * 67, [8] * 2]
+
+
 @pytest.mark.parametrize("window", [None, 4])
-@pytest.mark.parametrize(("dtype", "close"), [(torch.float64, 1e-9), (torch.bfloat16, 4e-2)])
-@pytest.mark.parametrize(("kept", "block"), [(0, 64), (1024, 64), (1024, 2)])
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float64, 1e-9), (torch.float32, 1e-4), (torch.bfloat16, 4e-2)])
+@pytest.mark.parametrize("way", ["loops", "products", "blocks", "torch"])
+@pytest.mark.parametrize("long", [False, True])
 def test_attention_and_its_gradients_are_those_of_each_sequence(
-    window: int | None, dtype: torch.dtype, close: float, kept: int, block: int, monkeypatch: pytest.MonkeyPatch
+    window: int | None, dtype: torch.dtype, close: float, way: str, long: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Torch's kernel (`kept` 0), and products of one block of queries or of several."""
-    monkeypatch.setattr(attention, "_KEPT", kept)
-    monkeypatch.setattr(attention, "_BLOCK", block)
-    packed = pack_sequences([*SEQUENCES, [3, 4, 5, 6, 7]], [*PREFIXES, []])
+    _go(way, monkeypatch)
+    width = 20 if long else 8
+    packed = pack_sequences(*LONG) if long else pack_sequences([*SEQUENCES, [3, 4, 5, 6, 7]], [*PREFIXES, []])
     assert any(section.branches is None for section in packed.sections)
     generator = torch.Generator().manual_seed(5)
-    shapes = [(1, heads, len(packed), 8) for heads in (4, 2, 2)]
+    shapes = [(1, heads, len(packed), width) for heads in (4, 2, 2)]
     parts = [torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype) for shape in shapes]
-    weights = torch.randn((len(packed), 4, 8), generator=generator, dtype=torch.float64)
+    weights = torch.randn((len(packed), 4, width), generator=generator, dtype=torch.float64)
     given = [part.clone().requires_grad_() for part in parts]
     out, _ = packed_attention(torch.nn.Module(), *given, None, packed, scaling=0.3, sliding_window=window)
     found = [out[0], *torch.autograd.grad((out[0] * weights).sum(), given)]
@@ -264,9 +279,9 @@ def test_attention_and_its_gradients_are_those_of_each_sequence(
         torch.testing.assert_close(mine.double(), theirs, rtol=close, atol=close)
 
 
-@pytest.mark.parametrize("kept", [0, 1024])
-def test_tokens_added_for_the_kernels_change_nothing(tiny: Tiny, kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "_KEPT", kept)
+@pytest.mark.parametrize("way", ["loops", "products", "torch"])
+def test_tokens_added_for_the_kernels_change_nothing(tiny: Tiny, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    _go(way, monkeypatch)
     model, packed, found = exact(tiny("llama")), pack_sequences(SEQUENCES, PREFIXES), []
     packs(model)
     for more in (0, 5):
@@ -293,7 +308,8 @@ def test_products_come_in_few_shapes(tiny: Tiny) -> None:
     assert seen == {64}
 
 
-def test_attention_that_needs_no_gradient_keeps_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_products_that_need_no_gradient_keep_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    _go("products", monkeypatch)
     kept = []
     real = torch.autograd.function.FunctionCtx.save_for_backward
     monkeypatch.setattr(
