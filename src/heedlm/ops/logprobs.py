@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear, pad
 from torch.utils.checkpoint import checkpoint
 
+from heedlm.ops.kernels import Loops, loops
 from heedlm.ops.masked import widen
 from heedlm.ops.shapes import Float, Int
 
@@ -124,7 +125,7 @@ def head_logps(
 ) -> Float[Tensor, "M"]:
     """Log-probability (nats) of each target under the hidden state that predicts it.
 
-    The logits are made a block at a time. Few of them (2²⁵) are kept for the gradient, as log-probabilities; more are
+    The logits are made a block at a time. Few of them (2²⁵) are kept for the gradient, as probabilities; more are
     computed anew for it, so that memory does not grow with M · V.
 
     Args:
@@ -159,9 +160,13 @@ def head_statistics(
     logps = torch.empty(hidden.shape[0], dtype=widen(hidden[:0]).dtype, device=hidden.device)
     spread = torch.empty_like(logps)
     for rows in _head_blocks(hidden, weight):
-        logs = _log_shares(hidden[rows], weight, bias, temperature)
-        logps[rows] = logs.gather(-1, targets[rows, None]).squeeze(-1)
-        spread[rows] = _entropy(logs)
+        wide = widen(linear(hidden[rows], weight, bias))
+        found = _loops(wide)
+        if found is not None:
+            logps[rows], spread[rows] = found.share(wide, targets[rows], temperature, keep=False)
+        else:
+            logs = _scaled(wide, temperature).log_softmax(-1)
+            logps[rows], spread[rows] = logs.gather(-1, targets[rows, None]).squeeze(-1), _entropy(logs)
     return logps, spread
 
 
@@ -201,8 +206,7 @@ class _HeadLogps(torch.autograd.Function):
         few = any(ctx.needs_input_grad) and hidden.shape[0] * weight.shape[0] <= _KEPT
         kept = []
         for rows in _head_blocks(hidden, weight):
-            block = _log_shares(hidden[rows], weight, bias, temperature)
-            logps[rows] = block.gather(-1, targets[rows, None]).squeeze(-1)
+            logps[rows], block = _shares(hidden[rows], weight, bias, targets[rows], temperature, keep=few)
             if few:
                 kept.append(block)
         ctx.save_for_backward(hidden, weight, bias, targets, *kept)
@@ -220,10 +224,13 @@ class _HeadLogps(torch.autograd.Function):
             for wants, tensor in zip(ctx.needs_input_grad[1:3], (weight, bias), strict=True)
         )
         for number, rows in enumerate(_head_blocks(hidden, weight)):
-            logs = kept[number] if kept else _log_shares(hidden[rows], weight, bias, ctx.temperature)
+            if kept:
+                shares = kept[number]
+            else:
+                _, shares = _shares(hidden[rows], weight, bias, targets[rows], ctx.temperature, keep=True)
             share = (grad[rows] / ctx.temperature).unsqueeze(-1)
             # d logp / d logit = (1 for the token itself, else 0) − its probability, over the temperature.
-            block = logs.exp().mul_(-share).scatter_add_(-1, targets[rows, None], share)
+            block = (shares * -share).scatter_add_(-1, targets[rows, None], share)
             if out_bias is not None:
                 out_bias += block.sum(0)
             small = block.to(hidden.dtype)
@@ -232,6 +239,24 @@ class _HeadLogps(torch.autograd.Function):
                 _add_product(out_weight, small.T, hidden[rows])
         of_weight, of_bias = (None if out is None else out.to(weight.dtype) for out in (out_weight, out_bias))
         return out_hidden, of_weight, of_bias, None, None
+
+
+def _loops(x: Tensor) -> Loops | None:
+    """What goes through rows of logits once instead of an operator at a time, or None."""
+    return loops(x.dtype) if x.device.type == "cpu" and x.is_contiguous() else None
+
+
+def _shares(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, temperature: float, *, keep: bool
+) -> tuple[Tensor, Tensor]:
+    """Log-probability (nats) of each target (M,), and with `keep` the probability of every token (M, V)."""
+    wide = widen(linear(hidden, weight, bias))
+    found = _loops(wide)
+    if found is not None:
+        return found.share(wide, targets, temperature, keep=keep)[0], wide
+    logs = _scaled(wide, temperature).log_softmax(-1)
+    logps = logs.gather(-1, targets[:, None]).squeeze(-1)
+    return logps, logs.exp_() if keep else logs
 
 
 def _log_shares(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: float) -> Tensor:

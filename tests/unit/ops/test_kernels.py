@@ -98,6 +98,31 @@ def test_what_lies_between_the_products(dtype: torch.dtype, rows: int, dim: int,
     torch.testing.assert_close(found.gate(both.t().contiguous().t()), silu(gates) * ups, **close)
 
 
+@settings(deadline=None, max_examples=60)
+@given(
+    dtype=st.sampled_from(DTYPES),
+    rows=st.integers(1, 4),
+    size=st.integers(1, 70),
+    temperature=st.sampled_from([0.1, 0.7, 1.0, 3.0]),
+    keep=st.booleans(),
+    excluded=st.booleans(),
+)
+def test_shares(dtype: torch.dtype, rows: int, size: int, temperature: float, keep: bool, excluded: bool) -> None:
+    logits = 3 * numbers(rows, size, dtype=dtype)
+    if excluded:
+        logits[:, 1:-1:2] = -torch.inf
+    targets = torch.arange(rows) % max(1, size // 2) * 2 % size
+    logs = (logits / temperature).log_softmax(-1)
+    given = logits.clone()
+    logps, entropies = made(dtype).share(given, targets, temperature, keep=keep)
+    close = {"rtol": CLOSE[dtype], "atol": CLOSE[dtype] / 0.1}
+    torch.testing.assert_close(logps, logs.gather(1, targets[:, None])[:, 0], **close)
+    torch.testing.assert_close(entropies, torch.special.entr(logs.exp()).sum(-1), **close)
+    torch.testing.assert_close(given, logs.exp() if keep else logits, **close)
+    if keep and excluded:
+        assert not given[logits == -torch.inf].any()
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("broken", [torch.nan, torch.inf])
 def test_what_is_not_a_number_stays_so(dtype: torch.dtype, broken: float) -> None:
@@ -107,6 +132,9 @@ def test_what_is_not_a_number_stays_so(dtype: torch.dtype, broken: float) -> Non
     assert found.rms_norm(x, torch.ones(40, dtype=dtype), 1e-5).isnan().any(1).tolist() == [False, True]
     x[1, 3] = torch.nan
     assert found.gate(x).isnan().any(1).tolist() == [False, True]
+    logps, entropies = found.share(x, torch.zeros(2, dtype=torch.long), 1.0, keep=True)
+    for parts in (logps, entropies, x.sum(1)):
+        assert parts.isfinite().tolist() == [True, False]
     q = numbers(6, 2, 8, dtype=dtype)
     bad = q.clone()
     bad[2, 1, 5] = broken

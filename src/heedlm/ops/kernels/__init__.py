@@ -26,7 +26,7 @@ from torch import Tensor
 from heedlm.ops.shapes import Float, Int
 
 _log = logging.getLogger(__name__)
-_SOURCES = ("decode.c", "packed.c")
+_SOURCES = ("decode.c", "packed.c", "shares.c")
 _REALS = {torch.float32: ("-DREAL=float", "-DSINGLE"), torch.float64: ("-DREAL=double",)}
 # Of OpenMP only the calls are compiled in: they are torch's own threads, whose library is loaded already.
 _ATTEMPTS = (("-O3", "-march=native", "-fopenmp"), ("-O3", "-fopenmp"), ("-O3", "-march=native"), ("-O3",))
@@ -95,6 +95,9 @@ class Loops:
         self._rms_norm.restype = self._gate.restype = None
         self._rms_norm.argtypes = [pointer, pointer, real, number, number, pointer, number]
         self._gate.argtypes = [pointer, number, number, pointer, number]
+        self._share = library.share
+        self._share.restype = None
+        self._share.argtypes = [pointer, stride, stride, pointer, real, number, pointer, pointer, number]
         work = ctypes.POINTER(_Work)
         self._forward, self._backward = library.packed_forward, library.packed_backward
         self._forward.argtypes = [work, *(_Heads,) * 4, pointer, stride]
@@ -162,6 +165,33 @@ class Loops:
         out = torch.empty((len(x), dim), dtype=x.dtype)
         self._gate(x.data_ptr(), len(x), dim, out.data_ptr(), torch.get_num_threads())
         return out
+
+    def share(
+        self, logits: Float[Tensor, "M V"], targets: Int[Tensor, "M"], temperature: float, keep: bool
+    ) -> tuple[Float[Tensor, "M"], Float[Tensor, "M"]]:
+        """Log-probability (nats) of a target under each row of logits, and the row's entropy (nats).
+
+        Args:
+            logits: Side by side in memory. With `keep` they become probabilities.
+            targets: Token ids.
+            temperature: What logits are divided by.
+            keep: Whether to leave probabilities behind.
+        """
+        rows, size = logits.shape
+        logps, targets = torch.empty(rows, dtype=logits.dtype), targets.contiguous()
+        entropies = torch.empty_like(logps)
+        self._share(
+            logits.data_ptr(),
+            rows,
+            size,
+            targets.data_ptr(),
+            1 / temperature,
+            keep,
+            logps.data_ptr(),
+            entropies.data_ptr(),
+            torch.get_num_threads(),
+        )
+        return logps, entropies
 
     def attend_packed(
         self,
@@ -283,9 +313,9 @@ def _made(compiler: str, flags: tuple[str, ...]) -> Path:
         with tempfile.TemporaryDirectory(dir=folder) as place:
             for source in sources:
                 _run(compiler, *flags, "-std=gnu11", "-fPIC", "-c", str(source), cwd=place)
-            parts = [source.stem + ".o" for source in sources]
+            objects = [source.stem + ".o" for source in sources]
             lazily = ["-Wl,-undefined,dynamic_lookup"] if platform.system() == "Darwin" else []
-            _run(compiler, "-shared", *parts, *lazily, "-lm", "-o", "all.so", cwd=place)
+            _run(compiler, "-shared", *objects, *lazily, "-lm", "-o", "all.so", cwd=place)
             (Path(place) / "all.so").replace(path)
     return path
 

@@ -36,6 +36,7 @@ static inline REAL sum_of(lanes x) {
 static inline lanes exponential(lanes x) {
 #ifdef SINGLE
   // 2 to a whole power times a polynomial for the rest, |rest| <= ln 2 / 2 (coefficients of Cephes' expf).
+  bits none = (bits)(x < -87.0f);
   x = larger(spread(-87.0f), x);  // in this order NaN stays NaN
   lanes whole = x * 1.44269504f + 12582912.0f;  // rounds to the nearest: 1.5 * 2^23 leaves no bits for a fraction
   bits power = (bits)whole << 23;
@@ -47,7 +48,7 @@ static inline lanes exponential(lanes x) {
   found = found * rest + 1.6666665459e-1f;
   found = found * rest + 5.0000001201e-1f;
   found = found * rest * rest + rest + 1.0f;
-  return (lanes)((bits)found + power);
+  return (lanes)(((bits)found + power) & ~none);
 #else
   for (int i = 0; i < LANES; i++) x[i] = exp(x[i]);
   return x;
@@ -68,7 +69,5 @@ static inline REAL weigh(REAL *scores, int first, int last, REAL *most) {
     store(scores + t, share);
     total += share;
   }
-  for (int t = from; t < first; t++) scores[t] = 0;
-  for (int t = last + 1; t < to; t++) scores[t] = 0;
   return sum_of(total);
 }
