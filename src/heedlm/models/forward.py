@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from heedlm.models import attention
+from heedlm.models.norms import quicken
 from heedlm.models.packed import Packed, pack_sequences, round_up
 from heedlm.ops.logprobs import entropy as token_entropy
 from heedlm.ops.logprobs import head_logps, head_logps_and_entropy, head_statistics, token_logps
@@ -160,7 +161,9 @@ def packs(model: nn.Module) -> bool:
             with torch.no_grad(), _quietly(model):
                 known = _tries_packing(held)
         setattr(model, _PACKS, known)
-        if not known:
+        if known:
+            quicken(model)
+        else:
             _tell(type(model).__name__)
     return bool(known)
 

@@ -48,7 +48,7 @@ class Norm:
     def __call__(self, x: Tensor) -> Tensor:
         """`x` normalised, in its own precision."""
         if self.loops is not None and x.ndim == 2:
-            return self.loops.rms_norm(x, self.weight, self.eps)
+            return self.loops.rms_norm(x, self.weight, self.eps)[0]
         if self.bias is not None:
             return layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
         if x.dtype == torch.float64:

@@ -18,6 +18,7 @@ from transformers import (
 from transformers.pytorch_utils import Conv1D
 
 from heedlm.models.forward import tensor_device
+from heedlm.models.norms import behind
 from heedlm.ops.kernels import fits, loops
 from heedlm.rollout.network import Layer, Linear, Network, Norm
 
@@ -76,17 +77,18 @@ def _core(model: PreTrainedModel) -> Any:
 
 def _plain(module: Any) -> bool:
     """Whether a module computes what its class does, and its class is one that is known here."""
-    source = type(module).__module__
+    kind = behind(module)
+    source = kind.__module__
     if "forward" in vars(module) or not source.startswith(("torch.nn.modules.", "transformers.")):
         return False
-    if type(module) in (nn.Linear, Conv1D, nn.LayerNorm) or type(module).__name__.endswith("RMSNorm"):
+    if kind in (nn.Linear, Conv1D, nn.LayerNorm) or kind.__name__.endswith("RMSNorm"):
         return True
-    if type(module) is nn.Embedding:
+    if kind is nn.Embedding:
         return module.max_norm is None
     # The rest holds others, or computes without weights; only rotary positions have numbers of their own.
     bare = not any(True for _ in module.parameters(recurse=False))
     bufferless = not any(True for _ in module.buffers(recurse=False))
-    return bare and (bufferless or type(module).__name__.endswith("RotaryEmbedding"))
+    return bare and (bufferless or kind.__name__.endswith("RotaryEmbedding"))
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

@@ -91,11 +91,31 @@ def test_one_more_token(
 def test_what_lies_between_the_products(dtype: torch.dtype, rows: int, dim: int, size: float) -> None:
     found, x, weight = made(dtype), numbers(rows, dim, dtype=dtype) * size, numbers(dim, dtype=dtype, seed=1)
     close = {"rtol": CLOSE[dtype], "atol": CLOSE[dtype]}
-    torch.testing.assert_close(found.rms_norm(x, weight, 1e-5), rms_norm(x, (dim,), weight, 1e-5), **close)
+    torch.testing.assert_close(found.rms_norm(x, weight, 1e-5)[0], rms_norm(x, (dim,), weight, 1e-5), **close)
     both = numbers(rows, 2 * dim, dtype=dtype, seed=2) * size
     gates, ups = both.chunk(2, dim=1)
     torch.testing.assert_close(found.gate(both), silu(gates) * ups, **close)
     torch.testing.assert_close(found.gate(both.t().contiguous().t()), silu(gates) * ups, **close)
+
+
+@settings(deadline=None, max_examples=40)
+@given(dtype=st.sampled_from(DTYPES), rows=st.integers(1, 140), dim=st.integers(1, 70), half=st.booleans())
+def test_the_gradient_of_a_norm(dtype: torch.dtype, rows: int, dim: int, half: bool) -> None:
+    narrow = torch.bfloat16 if half and dtype == torch.float32 else dtype
+    x, weight = numbers(rows, dim, dtype=dtype), numbers(dim, dtype=dtype, seed=1)
+    grad = numbers(rows, dim, dtype=dtype, seed=2).to(narrow)
+    out, inverses = made(dtype).rms_norm(x, weight, 1e-5, narrow)
+    found = made(dtype).rms_norm_backward(grad, x, weight, inverses)
+    exact = [part.double().requires_grad_() for part in (x, weight)]
+    plain = rms_norm(exact[0], (dim,), exact[1], 1e-5)
+    wanted = torch.autograd.grad((plain * grad.double()).sum(), exact)
+    # Rounded as torch does it, but where the number lies between two of bfloat16's.
+    close = 0.008 if narrow == torch.bfloat16 else CLOSE[dtype]
+    assert out.dtype == narrow
+    torch.testing.assert_close(out.double(), plain, rtol=close, atol=CLOSE[dtype])
+    for mine, theirs in zip(found, wanted, strict=True):
+        size = float(theirs.abs().max())
+        torch.testing.assert_close(mine.double(), theirs, rtol=20 * CLOSE[dtype], atol=20 * CLOSE[dtype] * (1 + size))
 
 
 @settings(deadline=None, max_examples=60)
@@ -129,7 +149,7 @@ def test_what_is_not_a_number_stays_so(dtype: torch.dtype, broken: float) -> Non
     found = made(dtype)
     x = numbers(2, 40, dtype=dtype)
     x[1, 3] = broken
-    assert found.rms_norm(x, torch.ones(40, dtype=dtype), 1e-5).isnan().any(1).tolist() == [False, True]
+    assert found.rms_norm(x, torch.ones(40, dtype=dtype), 1e-5)[0].isnan().any(1).tolist() == [False, True]
     x[1, 3] = torch.nan
     assert found.gate(x).isnan().any(1).tolist() == [False, True]
     logps, entropies = found.share(x, torch.zeros(2, dtype=torch.long), 1.0, keep=True)

@@ -26,13 +26,14 @@ from torch import Tensor
 from heedlm.ops.shapes import Float, Int
 
 _log = logging.getLogger(__name__)
-_SOURCES = ("decode.c", "packed.c", "shares.c")
+_SOURCES = ("decode.c", "norm.c", "packed.c", "shares.c")
 _REALS = {torch.float32: ("-DREAL=float", "-DSINGLE"), torch.float64: ("-DREAL=double",)}
 # Of OpenMP only the calls are compiled in: they are torch's own threads, whose library is loaded already.
 _ATTEMPTS = (("-O3", "-march=native", "-fopenmp"), ("-O3", "-fopenmp"), ("-O3", "-march=native"), ("-O3",))
 _PATIENCE = 60  # seconds for a compiler
 COLUMNS = 16  # what the width of a cache block must be a multiple of
 _WIDTH = 8  # and of a head
+_ROWS = 64  # rows whose part of a weight's gradient is summed together (`norm.c`)
 
 Block = tuple[Tensor, Tensor]
 
@@ -93,7 +94,10 @@ class Loops:
         ]
         self._rms_norm, self._gate = library.rms_norm, library.gate
         self._rms_norm.restype = self._gate.restype = None
-        self._rms_norm.argtypes = [pointer, pointer, real, number, number, pointer, number]
+        self._rms_norm.argtypes = [pointer, pointer, real, stride, number, number, pointer, pointer, number]
+        self._rms_norm_backward = library.rms_norm_backward
+        self._rms_norm_backward.restype = None
+        self._rms_norm_backward.argtypes = [pointer, number, *(pointer,) * 3, stride, number, pointer, pointer, number]
         self._gate.argtypes = [pointer, number, number, pointer, number]
         self._share = library.share
         self._share.restype = None
@@ -152,12 +156,52 @@ class Loops:
         )
         return out
 
-    def rms_norm(self, x: Float[Tensor, "N E"], weight: Float[Tensor, "E"], eps: float) -> Float[Tensor, "N E"]:
-        """Rows divided by the root of their mean square, times the weight (Zhang & Sennrich 2019)."""
-        x, out = x.contiguous(), torch.empty(x.shape, dtype=x.dtype)
-        threads = torch.get_num_threads()
-        self._rms_norm(x.data_ptr(), weight.data_ptr(), eps, len(x), x.shape[1], out.data_ptr(), threads)
-        return out
+    def rms_norm(
+        self, x: Float[Tensor, "N E"], weight: Float[Tensor, "E"], eps: float, dtype: torch.dtype | None = None
+    ) -> tuple[Float[Tensor, "N E"], Float[Tensor, "N"]]:
+        """Rows divided by the root of their mean square, times the weight (Zhang & Sennrich 2019).
+
+        Returns:
+            The rows, in `dtype` (this precision or bfloat16), and what each was multiplied by; the gradient needs it.
+        """
+        x, out = x.contiguous(), torch.empty(x.shape, dtype=dtype or x.dtype)
+        inverses = torch.empty(len(x), dtype=x.dtype)
+        self._rms_norm(
+            x.data_ptr(),
+            weight.data_ptr(),
+            eps,
+            len(x),
+            x.shape[1],
+            out.dtype == torch.bfloat16,
+            out.data_ptr(),
+            inverses.data_ptr(),
+            torch.get_num_threads(),
+        )
+        return out, inverses
+
+    def rms_norm_backward(
+        self,
+        grad: Float[Tensor, "N E"],
+        x: Float[Tensor, "N E"],
+        weight: Float[Tensor, "E"],
+        inverses: Float[Tensor, "N"],
+    ) -> tuple[Float[Tensor, "N E"], Float[Tensor, "E"]]:
+        """Gradients of rows and weight from that of what `rms_norm` gave, in this precision or in bfloat16."""
+        grad, x = grad.contiguous(), x.contiguous()
+        of_x, parts = torch.empty_like(x), x.new_empty((-(-len(x) // _ROWS), x.shape[1]))
+        self._rms_norm_backward(
+            grad.data_ptr(),
+            grad.dtype == torch.bfloat16,
+            x.data_ptr(),
+            weight.data_ptr(),
+            inverses.data_ptr(),
+            len(x),
+            x.shape[1],
+            of_x.data_ptr(),
+            parts.data_ptr(),
+            torch.get_num_threads(),
+        )
+        return of_x, parts.sum(0)
 
     def gate(self, x: Float[Tensor, "N F2"]) -> Float[Tensor, "N F"]:
         """The second half of each row, each number times the SiLU of that of the first half (Shazeer 2020)."""

@@ -91,22 +91,6 @@ void attend(const REAL *q, long q_stride, const REAL *k, long k_stride, const RE
 
 // ---------------------------------------------------------------- between the products
 
-void rms_norm(const REAL *x, const REAL *weight, double eps, int rows, int dim, REAL *out, int threads) {
-  int even = dim - dim % LANES;
-#pragma omp parallel for num_threads(threads) schedule(static)
-  for (int row = 0; row < rows; row++) {
-    const REAL *from = x + (long)row * dim;
-    REAL *to = out + (long)row * dim, total;
-    lanes squares = {0};
-    for (int d = 0; d < even; d += LANES) squares += load(from + d) * load(from + d);
-    total = sum_of(squares);
-    for (int d = even; d < dim; d++) total += from[d] * from[d];
-    REAL by = 1 / (REAL)sqrt(total / dim + eps);
-    for (int d = 0; d < even; d += LANES) store(to + d, load(from + d) * by * load(weight + d));
-    for (int d = even; d < dim; d++) to[d] = from[d] * by * weight[d];
-  }
-}
-
 // x / (1 + e^-x), without a power that could overflow.
 static inline lanes silu(lanes x) {
   lanes zero = {0}, power = exponential(zero - larger(x, zero - x));

@@ -20,6 +20,22 @@ static inline lanes larger(lanes a, lanes b) {
   return (lanes)((where & (bits)a) | (~where & (bits)b));
 }
 
+#ifdef SINGLE
+typedef uint16_t halves __attribute__((vector_size(BYTES / 2), aligned(2), may_alias));
+typedef uint32_t wholes __attribute__((vector_size(BYTES), may_alias));
+
+// bfloat16 is the upper half of a float.
+static inline lanes load_half(const uint16_t *from) {
+  return (lanes)(__builtin_convertvector(*(const halves *)from, wholes) << 16);
+}
+
+static inline void store_half(uint16_t *to, lanes x) {
+  wholes given = (wholes)x, rounded = (given + 0x7fff + (given >> 16 & 1)) >> 16;
+  wholes broken = (wholes)(x != x);  // NaN, which rounding might make infinite
+  *(halves *)to = __builtin_convertvector((broken & 0x7fc0) | (~broken & rounded), halves);
+}
+#endif
+
 static inline REAL largest_of(lanes x) {
   REAL found = x[0];
   for (int i = 1; i < LANES; i++) found = x[i] > found ? x[i] : found;
