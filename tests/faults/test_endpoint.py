@@ -28,6 +28,7 @@ SECRET = "sk-nobody-may-see-this"
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     monkeypatch.setattr(client, "_FIRST_WAIT", 0.001)
+    monkeypatch.setattr(client, "_MOST_BACKOFF", 0.05)
     monkeypatch.setenv("JUDGE_KEY", SECRET)
     endpoint._client.cache_clear()
 
@@ -46,12 +47,13 @@ def answers(path, count):
 
 
 def settings(server, tmp_path, count=10, **more):
+    """One question may meet all the faults, while slow ones hold up the others: so many attempts it must have."""
     return {
         "answers": answers(tmp_path / "answers.jsonl", count),
         "test_share": 0, "dev_share": 0,
         "judge": {
-            "name": "endpoint", "url": server.url, "model": "m", "key": "JUDGE_KEY", "timeout": 0.25, "retries": 6,
-            "parallel": 3, "replies": str(tmp_path / "replies.jsonl"),
+            "name": "endpoint", "url": server.url, "model": "m", "key": "JUDGE_KEY", "timeout": 1.0,
+            "retries": len(FAULTS), "parallel": 3, "replies": str(tmp_path / "replies.jsonl"),
             "price": {"tokens_in": 2.0, "tokens_out": 8.0},
         } | more,
     }  # fmt: skip
@@ -95,7 +97,7 @@ def test_a_resumed_job_and_the_next_one_pay_for_nothing_again(tmp_path, monkeypa
         return len(polls) == 3
 
     with serving(Server(verdict, ["500", "half"], logprobs=True)) as server:
-        given = settings(server, tmp_path)
+        given = settings(server, tmp_path, parallel=1)  # the last reply on the disk is one for the last prompt
         with monkeypatch.context() as patch:
             patch.setattr(runs, "stop_requested", stop_requested)
             with pytest.raises(Interrupted, match="after 8 of 10 prompts; go on with: heed resume"):

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 Answer = Callable[[str], str]
-SLOW = 0.5  # seconds that a late answer takes; the judges of the tests wait for less
+DRIP = 0.06  # seconds between two bytes; no judge of the tests waits long enough for all of them
 
 
 class Endpoint:
@@ -20,8 +20,8 @@ class Endpoint:
 
     Args:
         answer: The reply to a question.
-        faults: late, drip (a byte now and then), 429, 429 date, 500, 503, broken, deep (brackets), empty, half, cut (a
-            reply that was not at its end), drop.
+        faults: late (after the judge has gone), drip (a byte now and then), 429, 429 date, 500, 503, broken, deep
+            (brackets), empty, half, cut (a reply that was not at its end), drop.
         logprobs: Whether log-probabilities of the first token are given; a request for them is refused if not.
         charges_once: Whether it keeps an answer that did not arrive and does not charge for it again.
     """
@@ -65,14 +65,14 @@ def drip(handler: Any, whole: bytes) -> None:
     handler.send(200, whole[:1], {"Content-Length": str(len(whole))})
     handler.close_connection = True
     for at in range(1, len(whole)):
-        time.sleep(SLOW / 8)
+        time.sleep(DRIP)
         try:
             handler.wfile.write(whole[at : at + 1])
         except OSError:
             return
 
 
-@contextmanager
+@contextlib.contextmanager
 def serving(endpoint: Endpoint) -> Iterator[Endpoint]:
     """The endpoint at `endpoint.url`, until the block ends."""
 
@@ -104,7 +104,9 @@ def serving(endpoint: Endpoint) -> Iterator[Endpoint]:
         def fail(self, fault: str, body: dict[str, Any]) -> None:
             if fault == "late":
                 whole = endpoint.reply(body)
-                time.sleep(SLOW)
+                self.connection.settimeout(60)
+                with contextlib.suppress(OSError):
+                    self.connection.recv(1)  # comes back when the judge has hung up
                 self.send(200, whole)
             elif fault == "drip":
                 drip(self, endpoint.reply(body))
