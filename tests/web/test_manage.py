@@ -4,6 +4,7 @@ import re
 
 import pytest
 import sqlalchemy as sa
+from tests.web.conftest import said
 
 from heedlm.config import StageConfig
 from heedlm.evals.human import human_win_rate
@@ -189,7 +190,7 @@ def test_private_facts_are_told_as_totals_of_five_or_more(home, ok, olga):
     shown = ok(olga.get(f"/api/projects/{project.id}")).json()["demographics"]
     # The one from NZ would be told by the difference to twelve, and no age is shared by five.
     assert shown == {"gender": {"f": 7, "m": 5}}
-    page = ok(olga.get(f"/projects/{project.id}", headers=HTML)).text
+    page = said(ok(olga.get(f"/projects/{project.id}", headers=HTML)).text)
     assert "NZ" not in page
     assert "FJ" not in page
 
