@@ -278,14 +278,15 @@ def test_time_counts_while_the_person_is_active(served, visit):
     path = work(served, "thumb")
     with visit("ann") as ann:
         page = ann.page
-        page.clock.install()
+        page.clock.install(time=0)
+        page.clock.pause_at(1000)  # or the time that the machine takes would count too
         page.goto(path)
         page.locator(".task-bar").wait_for()
         page.mouse.move(300, 300)
         page.clock.run_for(10_000)
-        assert page.locator("#spent").inner_text() in ("0:10", "0:11", "0:12")
+        assert page.locator("#spent").inner_text() == "0:10"
         page.clock.run_for(600_000)  # nobody is there: after a minute nothing counts
-        assert page.locator("#spent").inner_text() in ("0:59", "1:00", "1:01")
+        assert page.locator("#spent").inner_text() in ("0:59", "1:00")
         page.mouse.move(310, 300)
         page.keyboard.press("1")
         page.clock.run_for(3_000)

@@ -209,11 +209,14 @@ def test_what_is_pressed_before_the_scripts_are_there_is_done_when_they_are(serv
     project = team_at_work(served)
     view = visit("olga", "/projects")
     page = view.page
-    page.route("**/static/manage.js", lambda route: (page.wait_for_timeout(700), route.continue_()))
+    held = []
+    page.route("**/static/manage.js", lambda route: held.append(route))
     page.goto(f"/projects/{project.id}/members", wait_until="commit")
     page.get_by_role("button", name="Make a link").click()
     page.get_by_label("Role: Ann").select_option("manager")
     assert page.evaluate("document.readyState") != "complete", "the press must come before the scripts"
+    assert len(held) == 1
+    held[0].continue_()
     expect(page.locator(".link input")).to_have_value(re.compile("/join/"))
     assert "?" not in page.url
     page.get_by_text("an owner has to give them another role first").wait_for()
