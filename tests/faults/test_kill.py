@@ -20,6 +20,7 @@ from heedlm.runs import Run
 SCRIPT = Path(__file__).parents[2] / "reproductions" / "kill-9" / "run.py"
 HEED = [sys.executable, "-c", "import sys; from heedlm.cli import main; sys.exit(main())"]
 STEPS = 4
+STEPS_KILLED = 50  # the five kills are waited for through 27 of them and half a second more
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def story():
 def undisturbed(story, tmp_path_factory):
     """The script's command, and the run that nobody disturbs."""
     out = tmp_path_factory.mktemp("whole")
-    command = story.words(story.prepare(out), steps=80)
+    command = story.words(story.prepare(out), steps=STEPS_KILLED)
     subprocess.run([*HEED, *command, f"out={out}", "--quiet"], check=True, stdout=subprocess.DEVNULL)
     return command, Run.open(story.found(out))
 
@@ -44,12 +45,12 @@ def undisturbed(story, tmp_path_factory):
 @pytest.mark.slow
 def test_kill_9_at_random_moments(story, undisturbed, tmp_path):
     command, whole = undisturbed
-    run, tally = story.killed_again_and_again(command, tmp_path / "killed", kills=6, seed=0)
+    run, tally = story.killed_again_and_again(command, tmp_path / "killed", kills=5, seed=0)
     assert not tally.faults
-    assert tally.kills == 6
+    assert tally.kills == 5
     assert tally.reached == sorted(tally.reached)
-    assert len(run.info.resumed) >= 5  # one that is killed while it starts may not get so far as to say so
-    assert len(run.read_metrics()) == 80
+    assert len(run.info.resumed) >= 4  # one that is killed while it starts may not get so far as to say so
+    assert len(run.read_metrics()) == STEPS_KILLED
     assert not story.differences(whole, run)
 
 
