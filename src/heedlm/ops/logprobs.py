@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear, pad
 from torch.utils.checkpoint import checkpoint
 
-from heedlm.ops.kernels import Loops, loops
+from heedlm.ops.kernels import loops_for
 from heedlm.ops.masked import widen
 from heedlm.ops.shapes import Float, Int
 
@@ -161,7 +161,7 @@ def head_statistics(
     spread = torch.empty_like(logps)
     for rows in _head_blocks(hidden, weight):
         wide = widen(linear(hidden[rows], weight, bias))
-        found = _loops(wide)
+        found = loops_for(wide)
         if found is not None:
             logps[rows], spread[rows] = found.share(wide, targets[rows], temperature, keep=False)
         else:
@@ -241,17 +241,12 @@ class _HeadLogps(torch.autograd.Function):
         return out_hidden, of_weight, of_bias, None, None
 
 
-def _loops(x: Tensor) -> Loops | None:
-    """What goes through rows of logits once instead of an operator at a time, or None."""
-    return loops(x.dtype) if x.device.type == "cpu" and x.is_contiguous() else None
-
-
 def _shares(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, temperature: float, *, keep: bool
 ) -> tuple[Tensor, Tensor]:
     """Log-probability (nats) of each target (M,), and with `keep` the probability of every token (M, V)."""
     wide = widen(linear(hidden, weight, bias))
-    found = _loops(wide)
+    found = loops_for(wide)
     if found is not None:
         return found.share(wide, targets, temperature, keep=keep)[0], wide
     logs = _scaled(wide, temperature).log_softmax(-1)

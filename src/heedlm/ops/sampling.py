@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from heedlm.errors import NotFinite
+from heedlm.ops.kernels import loops_for
 from heedlm.ops.masked import widen
 from heedlm.ops.shapes import Float, Int
 
@@ -108,7 +109,11 @@ def pick(
     if temperature == 0:
         best, tokens = widen(logits).max(-1)
         return tokens, best - best  # 0, and NaN where the best is infinite
-    plain = temperature == 1 and top_k == 0 and top_p == 1
+    whole = top_k == 0 and top_p == 1 and temperature >= _COLD
+    found = loops_for(widen(logits)) if whole else None
+    if found is not None:
+        return found.draw(widen(logits), uniform.double(), temperature)
+    plain = whole and temperature == 1
     probs = (widen(logits) if plain else warp(logits, temperature, top_k, top_p)).softmax(-1)
     tokens = _find(probs, uniform.double()[:, None])
     return tokens.squeeze(-1), probs.gather(-1, tokens).squeeze(-1).log()

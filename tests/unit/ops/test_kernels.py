@@ -143,6 +143,43 @@ def test_shares(dtype: torch.dtype, rows: int, size: int, temperature: float, ke
         assert not given[logits == -torch.inf].any()
 
 
+@settings(deadline=None, max_examples=60)
+@given(
+    dtype=st.sampled_from(DTYPES),
+    size=st.integers(1, 300),
+    temperature=st.sampled_from([0.1, 1.0, 3.0]),
+    excluded=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_a_number_falls_on_a_token(
+    dtype: torch.dtype, size: int, temperature: float, excluded: bool, seed: int
+) -> None:
+    logits = 2 * numbers(9, size, dtype=dtype, seed=seed)
+    if excluded:
+        logits[:, size // 2 :: 2] = -torch.inf
+        logits[:, 0] = 0.0
+    uniform = torch.rand(9, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    uniform[0], uniform[1] = 0.0, 1 - 2.0**-53
+    tokens, logps = made(dtype).draw(logits, uniform, temperature)
+    shares = (logits.double() / temperature).softmax(-1)
+    ends = shares.cumsum(-1).gather(1, tokens[:, None])[:, 0]
+    own = shares.gather(1, tokens[:, None])[:, 0]
+    close = 1e-5 if dtype == torch.float32 else 1e-12
+    assert (own > 0).all()
+    assert (uniform <= ends + close).all()
+    assert (uniform >= ends - own - close).all()
+    torch.testing.assert_close(logps.double(), own.log(), rtol=10 * close, atol=10 * close)
+
+
+def test_drawn_tokens_come_as_often_as_they_should() -> None:
+    logits = numbers(1, 37, dtype=torch.float32).expand(40_000, -1).contiguous()
+    uniform = torch.rand(40_000, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    tokens, _ = made(torch.float32).draw(logits, uniform, 1.0)
+    wanted = 40_000 * logits[0].double().softmax(-1)
+    chi = ((torch.bincount(tokens, minlength=37) - wanted) ** 2 / wanted).sum()
+    assert float(chi) < 70  # 36 degrees of freedom: once in two thousand seeds
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("broken", [torch.nan, torch.inf])
 def test_what_is_not_a_number_stays_so(dtype: torch.dtype, broken: float) -> None:
@@ -155,6 +192,10 @@ def test_what_is_not_a_number_stays_so(dtype: torch.dtype, broken: float) -> Non
     logps, entropies = found.share(x, torch.zeros(2, dtype=torch.long), 1.0, keep=True)
     for parts in (logps, entropies, x.sum(1)):
         assert parts.isfinite().tolist() == [True, False]
+    x[:, 3] = torch.tensor([0.0, broken], dtype=dtype)
+    tokens, logps = found.draw(x[:, :5].contiguous(), torch.tensor([0.5, 0.5], dtype=torch.float64), 1.0)
+    assert logps.isnan().tolist() == [not bool(x[0].isfinite().all()), True]
+    assert ((tokens >= 0) & (tokens < 5)).all()
     q = numbers(6, 2, 8, dtype=dtype)
     bad = q.clone()
     bad[2, 1, 5] = broken
@@ -228,6 +269,16 @@ def test_none_without_a_compiler(name: str, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv(name, {"HEED_KERNELS": "0", "CC": "false", "PATH": str(tmp_path)}[name])
     assert loops(torch.float32) is None
     assert not list(tmp_path.glob("heed/*"))
+
+
+def test_none_where_there_is_no_home(monkeypatch: pytest.MonkeyPatch, fresh: Path) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("could not determine home directory")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", homeless)
+    assert loops(torch.float32) is None
+    assert not fresh.exists()
 
 
 def test_none_of_the_kinds_that_are_not_known(fresh: Path) -> None:

@@ -197,7 +197,12 @@ def test_blocks_find_the_token_that_one_cumulative_sum_finds(size, spread):
     uniform = torch.rand(300, dtype=torch.float64, generator=generator(1))
     uniform[:2] = torch.tensor([0.0, 1 - 2**-53])
     tokens, logps = draw(logits, uniform)
-    assert tokens.equal(plain_draw(logits, uniform))
+    wanted = plain_draw(logits, uniform)
+    # Sums in another order differ in the last digits: a number may fall on either side of an end that is as near as that.
+    ends = logits.softmax(-1).cumsum(-1).gather(1, torch.minimum(tokens, wanted)[:, None]).squeeze(-1)
+    apart = tokens != wanted
+    assert (ends - uniform)[apart].abs().lt(1e-15).all()
+    assert int(apart.sum()) <= 1
     torch.testing.assert_close(
         logps, logits.log_softmax(-1).gather(-1, tokens[:, None]).squeeze(-1), rtol=1e-9, atol=1e-9
     )

@@ -102,6 +102,9 @@ class Loops:
         self._share = library.share
         self._share.restype = None
         self._share.argtypes = [pointer, stride, stride, pointer, real, number, pointer, pointer, number]
+        self._draw = library.draw
+        self._draw.restype = None
+        self._draw.argtypes = [pointer, stride, stride, pointer, real, pointer, pointer, number]
         work = ctypes.POINTER(_Work)
         self._forward, self._backward = library.packed_forward, library.packed_backward
         self._forward.argtypes = [work, *(_Heads,) * 4, pointer, stride]
@@ -237,6 +240,33 @@ class Loops:
         )
         return logps, entropies
 
+    def draw(
+        self, logits: Float[Tensor, "B V"], uniform: Float[Tensor, "B"], temperature: float
+    ) -> tuple[Int[Tensor, "B"], Float[Tensor, "B"]]:
+        """The token of each row on whose stretch of the whole its number falls, and its log-probability (nats).
+
+        Where a row's logits are broken, its log-probability is NaN and its token, though in range, means nothing.
+
+        Args:
+            logits: Side by side in memory.
+            uniform: Numbers in [0, 1), in float64.
+            temperature: What logits are divided by.
+        """
+        rows, size = logits.shape
+        tokens, logps = torch.empty(rows, dtype=torch.long), torch.empty(rows, dtype=logits.dtype)
+        uniform = uniform.contiguous()
+        self._draw(
+            logits.data_ptr(),
+            rows,
+            size,
+            uniform.data_ptr(),
+            1 / temperature,
+            tokens.data_ptr(),
+            logps.data_ptr(),
+            torch.get_num_threads(),
+        )
+        return tokens, logps
+
     def attend_packed(
         self,
         q: Float[Tensor, "N H D"],
@@ -325,6 +355,11 @@ def fits(head_dim: int) -> bool:
     return head_dim % _WIDTH == 0
 
 
+def loops_for(x: Tensor) -> Loops | None:
+    """The loops that take this tensor, whose numbers must lie side by side in memory, or None."""
+    return loops(x.dtype) if x.device.type == "cpu" and x.is_contiguous() else None
+
+
 @lru_cache
 def loops(dtype: torch.dtype) -> Loops | None:
     """The loops for tensors of this precision on a processor, or None where they cannot be had."""
@@ -336,7 +371,11 @@ def loops(dtype: torch.dtype) -> Loops | None:
     for flags in _ATTEMPTS:
         try:
             found = Loops(_made(compiler, (*flags, *_REALS[dtype])))
-        except (OSError, subprocess.SubprocessError) as error:  # no compiler after all, no folder, nothing to load
+        except (
+            OSError,
+            RuntimeError,
+            subprocess.SubprocessError,
+        ) as error:  # no compiler after all, no home
             _log.debug("kernels with %s: %s", " ".join(flags), error)
             continue
         if _sound(found, dtype):

@@ -60,7 +60,8 @@ void attend(const REAL *q, long q_stride, const REAL *k, long k_stride, const RE
             int kv_heads, int dim, double scale, REAL *out, REAL *scratch, int threads) {
   int group = heads / kv_heads, newest = column / width, within = column % width;
   long room = (long)(newest + 1) * width;
-#pragma omp parallel for num_threads(threads) schedule(static)
+  // Rows come in the order of their lengths: dealt out one by one, every thread gets long ones and short ones.
+#pragma omp parallel for num_threads(threads) schedule(static, 1)
   for (int row = 0; row < rows; row++) {
     REAL *scores = scratch + row * (room + dim), *query = scores + room;
     const REAL *here = turns ? turns + (long)row * dim : 0;
