@@ -198,7 +198,7 @@ def test_blocks_find_the_token_that_one_cumulative_sum_finds(size, spread):
     uniform[:2] = torch.tensor([0.0, 1 - 2**-53])
     tokens, logps = draw(logits, uniform)
     wanted = plain_draw(logits, uniform)
-    # Sums in another order differ in the last digits: a number may fall on either side of an end that is as near as that.
+    # Sums in another order differ in the last digits: a number may fall on either side of an end as near as that.
     ends = logits.softmax(-1).cumsum(-1).gather(1, torch.minimum(tokens, wanted)[:, None]).squeeze(-1)
     apart = tokens != wanted
     assert (ends - uniform)[apart].abs().lt(1e-15).all()
