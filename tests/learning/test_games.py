@@ -59,9 +59,9 @@ def test_ppo_learns_to_walk_home_and_not_to_walk_too_far(aimless):
     assert played(start, 0.0)[0] < 0.6  # always going one way wins half of the starts, and sharpening no more
     wins, moves = played(costly.output("model"), 1.0)
     free_wins, free_moves = played(free.output("model"), 1.0)
-    assert wins > 0.9
-    assert free_wins > 0.9
+    assert wins > 0.8
+    assert free_wins > 0.8
     assert moves < free_moves - 0.3
     rows = costly.read_metrics()
     assert sum(row["reward/part_won"] for row in rows[:3]) / 3 < 0.3
-    assert sum(row["reward/part_won"] for row in rows[-10:]) / 10 > 0.9
+    assert sum(row["reward/part_won"] for row in rows[-10:]) / 10 > 0.8
