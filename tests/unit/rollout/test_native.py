@@ -20,7 +20,7 @@ from heedlm.ops.logprobs import token_logps
 from heedlm.ops.sampling import warp
 from heedlm.ops.types import Rollouts
 from heedlm.records import Message
-from heedlm.rollout import Native, Sampling
+from heedlm.rollout import Native, Sampling, weights
 from heedlm.rollout import native as native_module
 from heedlm.rollout.native import NativeEngine
 from heedlm.rollout.transformers import TransformersEngine
@@ -82,6 +82,16 @@ def native(model: PreTrainedModel, max_batch: int = 256) -> NativeEngine:
 def test_answers_are_those_of_the_transformers_engine(model: PreTrainedModel, sampling: Sampling) -> None:
     asked = prompts(24) + [[7, 8, 9]] * 6
     same(native(model).generate(asked, sampling, seed=3), TransformersEngine(model, EOS).generate(asked, sampling, 3))
+
+
+@pytest.mark.parametrize("max_batch", [4, 256])
+def test_without_loops_in_c_the_answers_are_the_same(
+    model: PreTrainedModel, max_batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, sampling = prompts(24), Sampling(max_new_tokens=20)
+    wanted = native(model, max_batch).generate(asked, sampling, seed=3)
+    monkeypatch.setattr(weights, "loops", lambda dtype: None)
+    same(native(model, max_batch).generate(asked, sampling, seed=3), wanted)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
